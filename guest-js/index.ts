@@ -1,0 +1,37 @@
+/**
+ * Save something now, get it to the server when that is possible.
+ *
+ * The binding of the Tauri plugin `storage-sync`: a durable, encrypted outbox that the Rust backend delivers. Importing this module
+ * touches neither `window` nor the backend.
+ *
+ * @packageDocumentation
+ */
+export { enqueue } from './enqueue.js'
+export { delivered, get, list, onEntry, payload, syncEntries, type EntryList } from './entries.js'
+export { StorageSyncError, type ErrorCode } from './errors.js'
+export { status, subscribe, syncStatus } from './status.js'
+export { discard, flush, pause, resume, retry, setCredentials } from './steer.js'
+export type {
+  Change,
+  Counts,
+  Credentials,
+  Discarded,
+  EnqueueOptions,
+  Entry,
+  Filter,
+  Flushed,
+  Hold,
+  JsonValue,
+  KeyState,
+  KeyStatus,
+  ListenOptions,
+  Payload,
+  Query,
+  Queue,
+  Readable,
+  Reason,
+  Receipt,
+  State,
+  Status,
+  WaitingFor,
+} from './types.js'

@@ -1,0 +1,75 @@
+import { call, milliseconds } from './invoke.js'
+import { toJson } from './json.js'
+import type { Credentials, Discarded, Filter, Flushed } from './types.js'
+
+/**
+ * Sends failed entries again, and pending ones now instead of after their backoff.
+ *
+ * @param which - An id, or a filter: `{}` means every failed entry.
+ * @param options - `force`: also what ended as `outcome-unknown`, although the server may have applied it. Default `false`.
+ * @returns The ids that will be sent.
+ * @throws {@link StorageSyncError} for an id: `not_found`, and `wrong_state` where it cannot be retried (the message says why).
+ */
+export async function retry(which: string | Filter, options: { force?: boolean | undefined } = {}): Promise<string[]> {
+  return call('retry', { which, force: options.force })
+}
+
+/**
+ * Removes entries, delivered or not, with their payloads. This cannot be undone. Needs a permission that is not in `storage-sync:default`.
+ *
+ * @param which - An id, a filter with at least one property, or `'all'`.
+ * @returns What was removed, which of it the server may have applied, and what could not be removed because an attempt is under way.
+ * @throws {@link StorageSyncError} `not_found` for an id, and `invalid_argument` for a filter that says nothing: write `'all'` if that is meant.
+ */
+export async function discard(which: string | Filter | 'all'): Promise<Discarded> {
+  return call('discard', { which })
+}
+
+/**
+ * Tries everything that waits, now, except where a server asked for patience, and resolves when that round is over.
+ *
+ * In a process that does not deliver it tells the one that does, and waits until nothing is left or the time is up.
+ *
+ * @param options - `timeout` in milliseconds: when it is over, the answer says how far it got, and delivery goes on. Default: until
+ * the round is over (in a process that does not deliver: 30 000).
+ * @returns How the entries fared meanwhile, by whatever they were sent.
+ * @throws {@link StorageSyncError} `database`, `closed`.
+ */
+export async function flush(options: { timeout?: number | undefined } = {}): Promise<Flushed> {
+  return call('flush', { timeoutMs: milliseconds(options.timeout) })
+}
+
+/**
+ * Stops delivery until `resume()`, also across restarts. What is under way gets its answer; saving goes on. Needs a permission that is not in `storage-sync:default`.
+ *
+ * @throws {@link StorageSyncError} `not_owner`.
+ */
+export async function pause(): Promise<void> {
+  await call('pause')
+}
+
+/**
+ * Ends `pause()`. Needs a permission that is not in `storage-sync:default`.
+ *
+ * @throws {@link StorageSyncError} `not_owner`.
+ */
+export async function resume(): Promise<void> {
+  await call('resume')
+}
+
+/**
+ * Gives headers to send to one origin, kept in memory only; what waits for `auth` is tried at once. Needs a permission that is not in
+ * `storage-sync:default`.
+ *
+ * @param credentials - The headers, for which origin (may be left out where all endpoints share one) and account (default: the current one).
+ * @throws {@link StorageSyncError} `invalid_argument`: an origin that no endpoint uses, or a header that is refused.
+ *
+ * @example
+ * ```ts
+ * await setCredentials({ headers: { Authorization: `Bearer ${token}` } })
+ * ```
+ */
+export async function setCredentials(credentials: Credentials): Promise<void> {
+  const { origin, headers, account } = credentials
+  await call('set_credentials', { origin, headers: toJson(headers, 'headers'), account })
+}

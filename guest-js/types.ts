@@ -1,0 +1,298 @@
+/**
+ * The states an entry can be in.
+ *
+ * - `pending`: on disk, encrypted, not being sent at this moment; {@link Entry.waitingFor} says why.
+ * - `inflight`: an attempt is under way.
+ * - `acked`: the server has proved that it has it.
+ * - `failed`: not delivered, and not retried without a decision of the user; {@link Entry.reason} says why.
+ * - `superseded`: replaced by a newer entry of its lane before it was ever sent; {@link Entry.supersededBy} names that one.
+ */
+export const STATES = ['pending', 'inflight', 'acked', 'failed', 'superseded'] as const
+
+/** Where an entry stands: one of {@link STATES}. */
+export type State = (typeof STATES)[number]
+
+/**
+ * Why an entry is `failed`.
+ *
+ * - `refused`: the server refused it definitively; {@link Entry.status} has the HTTP status.
+ * - `conflict`: the server holds a revision that this write does not beat.
+ * - `outcome-unknown`: it may have been applied, and the endpoint does not allow sending it twice; only `retry(id, { force: true })` sends it again.
+ * - `unproven`: the server answers others of this endpoint properly, but this one never with the proof that the endpoint asks for.
+ * - `undecryptable`: the record on disk does not open with its key: it was changed or damaged.
+ */
+export const REASONS = ['refused', 'conflict', 'outcome-unknown', 'unproven', 'undecryptable'] as const
+
+/** Why an entry is `failed`: one of {@link REASONS}. */
+export type Reason = (typeof REASONS)[number]
+
+/**
+ * How entries of one lane (the same `kind` and `key`) relate.
+ *
+ * - `latest`: only the newest matters: it replaces older ones that were never sent or were definitively refused. Default for `PUT`.
+ * - `every`: every one is delivered, in order of enqueue. Default for every other method.
+ */
+export const QUEUES = ['latest', 'every'] as const
+
+/** How a lane treats an entry: one of {@link QUEUES}. */
+export type Queue = (typeof QUEUES)[number]
+
+/**
+ * What is known of the master key.
+ *
+ * - `unused`: not asked for yet: the keychain is first touched when first needed.
+ * - `ready`: loaded, and it is the key that the database was written with.
+ * - `locked`: the keychain is there but locked, or its prompt was refused or not answered in time.
+ * - `unavailable`: there is no keychain to talk to.
+ * - `missing`: the keychain answers, but holds no key although the database was written with one.
+ * - `mismatch`: the keychain holds another key than the one the database was written with.
+ *
+ * In every state but `ready` and `unused` delivery waits and resumes by itself; nothing is regenerated or deleted.
+ */
+export const KEY_STATES = ['unused', 'ready', 'locked', 'unavailable', 'missing', 'mismatch'] as const
+
+/** What is known of the master key: one of {@link KEY_STATES}. */
+export type KeyState = (typeof KEY_STATES)[number]
+
+/**
+ * What holds a pending entry (or an endpoint, in {@link Status.holds}) back. Computed when asked, never stored.
+ *
+ * - `backoff`: its last attempt did not get through; the next one is due at `until`.
+ * - `offline`: `origin` cannot be reached.
+ * - `busy`: the server asked for patience until `until`.
+ * - `lane`: the older entry `behind` of its lane comes first.
+ * - `auth`: the server of `origin` wants credentials that the app has not given yet; see `setCredentials`.
+ * - `unproven`: the endpoint's answers prove nothing, as a captive portal's do.
+ * - `refusing`: the endpoint refuses everything, as after a bad deploy.
+ * - `keychain`: the keychain is locked, absent, or lacks the key; `key` says which.
+ * - `paused`: `pause()` was called.
+ * - `endpoint`: no endpoint of this kind is in this version of the app.
+ * - `turn`: it is next in line, or another process delivers.
+ *
+ * Times are milliseconds since the Unix epoch, for display only. An origin is scheme, host and port.
+ */
+export type WaitingFor =
+  | { reason: 'backoff'; until: number }
+  | { reason: 'offline'; origin: string }
+  | { reason: 'busy'; until: number }
+  | { reason: 'lane'; behind: string }
+  | { reason: 'auth'; origin: string }
+  | { reason: 'unproven' }
+  | { reason: 'refusing' }
+  | { reason: 'keychain'; key: KeyState }
+  | { reason: 'paused' }
+  | { reason: 'endpoint' }
+  | { reason: 'turn' }
+
+/** What `enqueue` answers, once the entry is on disk. */
+export interface Receipt {
+  /** Names this entry for ever (a UUID of version 7). */
+  id: string
+  /** Its kind. */
+  kind: string
+  /** The thing that it is about, if one was given. */
+  key: string | null
+}
+
+/** One entry as the app sees it. Never the payload: `payload(id)` answers that, under a permission of its own. */
+export interface Entry {
+  /** Names this entry for ever (a UUID). */
+  id: string
+  /** Names the endpoint. */
+  kind: string
+  /** The thing that it is about, such as `"listing/42"`. */
+  key: string | null
+  /** Where it stands. */
+  state: State
+  /** Why it failed; `null` unless `state` is `failed`. */
+  reason: Reason | null
+  /** What it waits for; `null` unless `state` is `pending`. */
+  waitingFor: WaitingFor | null
+  /** How its lane treats it. */
+  queue: Queue
+  /** Counted attempts. Connection failures, missing credentials and unproven answers are not counted. */
+  attempts: number
+  /** An attempt has begun and no definitive answer came: the server may have it. */
+  possiblySent: boolean
+  /** HTTP status of the last answer. */
+  status: number | null
+  /** What the last attempt said, in words. Never a payload, a credential or a query string. */
+  lastError: string | null
+  /** The revision on the wire, once an attempt has begun. */
+  revision: number | null
+  /** The id that the server gave the thing, once known. */
+  canonicalId: string | null
+  /** The newer entry that replaced it; `null` unless `state` is `superseded`. */
+  supersededBy: string | null
+  /** Media type of the payload. */
+  contentType: string
+  /** Size of the payload in bytes. */
+  bytes: number
+  /** When it was enqueued: milliseconds since the Unix epoch, for display only. Nothing is ordered by it. */
+  createdAt: number
+  /** When its state last changed: milliseconds since the Unix epoch, for display only. */
+  updatedAt: number
+}
+
+/** How many entries are in each state, of the current account: what a badge shows. */
+export interface Counts {
+  /** Waiting. */
+  pending: number
+  /** Under way. */
+  inflight: number
+  /** Proved to be on the server, and not yet pruned. */
+  acked: number
+  /** Waiting for a decision: `retry` or `discard`. */
+  failed: number
+}
+
+/** One state change, as `onEntry` hears it. Without key, name or payload: `get(id)` has the details. */
+export interface Change {
+  /** The entry. */
+  id: string
+  /** Its kind. */
+  kind: string
+  /** The state it is in now; `null` once it was discarded or pruned. */
+  state: State | null
+  /** Rises with every change of this process. */
+  seq: number
+}
+
+/** A hold on an endpoint or on a whole origin. */
+export interface Hold {
+  /** The endpoint's name, or `null` where a whole origin is meant. */
+  kind: string | null
+  /** Scheme, host and port. */
+  origin: string
+  /** Why. */
+  waitingFor: WaitingFor
+}
+
+/** The master key. */
+export interface KeyStatus {
+  /** What is known of it. */
+  state: KeyState
+  /** Where it comes from: `"keychain"` unless the app's author chose otherwise. */
+  source: string
+}
+
+/** What badges and a status line show. */
+export interface Status extends Counts {
+  /** `false` only in the value that `syncStatus` has before the first answer of the backend. */
+  ready: boolean
+  /** Rises with every change of this process. */
+  seq: number
+  /** `pause()` was called and `resume()` was not. Survives a restart. */
+  paused: boolean
+  /** This process delivers. Otherwise another process on the same database does. */
+  owner: boolean
+  /** The current account; `""` when none is used. */
+  account: string
+  /** The master key. */
+  key: KeyStatus
+  /** Endpoints and origins that are held, and why. */
+  holds: Hold[]
+}
+
+/**
+ * What `enqueue` takes: a JSON value, or bytes as a `Uint8Array`, an `ArrayBuffer` or a `Blob` (a `File` is one).
+ *
+ * An object is taken as `JSON.stringify` would take it, except that what JSON would drop or bend is refused: see `enqueue`.
+ */
+export type Payload = object | string | number | boolean | null
+
+/** A value that JSON can hold. */
+export type JsonValue = string | number | boolean | null | JsonValue[] | { [name: string]: JsonValue }
+
+/** Options of `enqueue`. */
+export interface EnqueueOptions {
+  /** Names the thing this entry is about, such as `"listing/42"`. It is stored as plain text: no secrets. Default: none, so the entry is a lane of its own. */
+  key?: string | undefined
+  /** Values for the `{names}` of the endpoint's URL. Stored encrypted; a missing one is refused. */
+  params?: Record<string, string | number | boolean> | undefined
+  /** How it relates to others of its lane. Default: the endpoint's, which is `latest` for `PUT` and `every` for all else. */
+  queue?: Queue | undefined
+  /** A UUID of your own, which makes the call idempotent: the same id and bytes answer the first receipt. Default: a new one. */
+  id?: string | undefined
+  /** Media type, for bytes only. Default: the type of the `Blob`, else `application/octet-stream`. */
+  contentType?: string | undefined
+}
+
+/** Selects entries by their properties; several properties narrow it down. */
+export interface Filter {
+  /** One state or several. */
+  state?: State | State[] | undefined
+  /** The endpoint's name. */
+  kind?: string | undefined
+  /** The thing that they are about. */
+  key?: string | undefined
+  /** These ids, as far as they meet the rest: at most 1000, and an empty list selects none. */
+  ids?: string[] | undefined
+}
+
+/** What `list` and `syncEntries` ask for. */
+export interface Query {
+  /** One state or several. Default: every state. */
+  state?: State | State[] | undefined
+  /** The endpoint's name. Default: every kind. */
+  kind?: string | undefined
+  /** The thing that they are about. Default: every key. */
+  key?: string | undefined
+  /** Only entries that come after this id in the answer, i.e. older ones: the last id of the previous page. */
+  after?: string | undefined
+  /** At most this many. Default 100, at most 1000. */
+  limit?: number | undefined
+}
+
+/** What `discard` answers. */
+export interface Discarded {
+  /** What was removed. */
+  ids: string[]
+  /** Those of them that the server may have applied. */
+  possiblyApplied: string[]
+  /** What was not removed because an attempt is under way: discard it again afterwards. */
+  inflight: string[]
+}
+
+/** What `flush` answers: how the entries fared meanwhile. */
+export interface Flushed {
+  /** Delivered. */
+  acked: number
+  /** Definitively not delivered: they wait for a decision. */
+  failed: number
+  /** Still waiting. */
+  waiting: number
+}
+
+/** What `setCredentials` takes. */
+export interface Credentials {
+  /** Scheme, host and port of a configured endpoint. May be left out where all endpoints share one. */
+  origin?: string | undefined
+  /** Header names and values, such as `{ Authorization: 'Bearer …' }`. They replace the ones given before; `{}` clears them. */
+  headers: Record<string, string>
+  /** Whose they are. Default: the current account. */
+  account?: string | undefined
+}
+
+/**
+ * A value that changes, read synchronously.
+ *
+ * Fits React (`useSyncExternalStore(store.subscribe, store.getSnapshot, store.getSnapshot)`) and is a Svelte store (`$store`).
+ * Both functions work without `this`.
+ */
+export interface Readable<T> {
+  /**
+   * Calls `run` at once with the value, and again whenever it changes.
+   *
+   * @returns A function that ends it. It may be called more than once.
+   */
+  readonly subscribe: (run: (value: T) => void) => () => void
+  /** The value: the same frozen object until it changes. */
+  readonly getSnapshot: () => T
+}
+
+/** Options of the functions that listen. */
+export interface ListenOptions {
+  /** Aborting ends the listening, also while it is still being set up. */
+  signal?: AbortSignal | undefined
+}
