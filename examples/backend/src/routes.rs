@@ -1,0 +1,312 @@
+//! The way of a request: seen, judged by the rules, authorised, checked against its idempotency key, applied, answered.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::{Body, to_bytes},
+    extract::{Path, Request, State},
+    http::{Method, request::Parts},
+    response::Response,
+    routing::any,
+};
+use sha2::{Digest, Sha256};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::{
+    connection::Connection,
+    fault::Subject,
+    idempotency::{self, Verdict},
+    journal::{Answered, Line},
+    respond::{self, Answer},
+    rules::{Delay, Plan},
+    shared::Shared,
+    world::{Ending, Seen, World},
+    write::{Call, Done, Target},
+};
+
+/// The largest body that is read, in bytes.
+const LARGEST: usize = 256 << 20;
+
+type Segments = Option<Path<Vec<(String, String)>>>;
+
+/// All routes but those under `/__control`.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let reads = CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::HEAD]).expose_headers(Any);
+    Router::new()
+        .route("/echo/{*rest}", any(echo))
+        .route("/{collection}", any(thing))
+        .route("/{collection}/{key}", any(thing))
+        .route("/{collection}/{key}/{nested}", any(thing))
+        .route("/{collection}/{key}/{nested}/{nested_key}", any(thing))
+        .fallback(thing)
+        .layer(reads)
+        .with_state(shared)
+}
+
+async fn echo(state: State<Arc<Shared>>, connection: Extension<Connection>, request: Request) -> Response {
+    answer(state.0, connection.0, Target::Echo, request).await
+}
+
+async fn thing(
+    state: State<Arc<Shared>>,
+    connection: Extension<Connection>,
+    segments: Segments,
+    request: Request,
+) -> Response {
+    let names = segments.map_or_else(Vec::new, |Path(pairs)| pairs.into_iter().map(|(_, value)| value).collect());
+    answer(state.0, connection.0, Target::of(names), request).await
+}
+
+async fn answer(shared: Arc<Shared>, connection: Connection, target: Target, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let Some(number) = shared.write(|world| arrive(world, &head, &target, &connection)) else {
+        connection.reset().await
+    };
+    let Some(call) = receive(&shared, number, target, head, body).await else {
+        return Answer::problem(413, "the body is too large, or was not sent in full")
+            .into_response(&Default::default());
+    };
+    let plan = shared.write(|world| plan(world, &call));
+    let answered = if plan.before.is_empty() && plan.after.is_empty() {
+        process(&shared, &connection, call, plan).await
+    } else {
+        // On its own, as in a server whose workers do not notice that a client has left.
+        let (shared, connection) = (shared.clone(), connection.clone());
+        tokio::spawn(async move { process(&shared, &connection, call, plan).await }).await.unwrap_or(None)
+    };
+    let ending = answered.as_ref().map_or(Ending::Reset, |response| Ending::Answered(response.status().as_u16()));
+    shared.write(|world| world.ended(number, ending));
+    match answered {
+        Some(response) => response,
+        None => connection.reset().await,
+    }
+}
+
+/// Takes a request into the log; None if its connection is to be reset at once.
+fn arrive(world: &mut World, head: &Parts, target: &Target, connection: &Connection) -> Option<u64> {
+    let number = world.arrived(Seen {
+        number: 0,
+        connection: connection.number,
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        kind: target.kind().to_owned(),
+        key: target.key().map(str::to_owned),
+        user: world.user(&head.headers).1,
+        idempotency_key: idempotency::key(&head.headers).ok().flatten(),
+        sha256: None,
+        bytes: 0,
+        applied: false,
+        replayed: false,
+        faults: Vec::new(),
+        ending: Ending::Open,
+        headers: head.headers.clone(),
+    });
+    let subject = Subject {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        kind: target.kind(),
+        key: target.key(),
+        sync_key: head.headers.get("sync-key").and_then(|value| value.to_str().ok()),
+        body: &[],
+    };
+    if !world.rules.is_down(&subject) {
+        return Some(number);
+    }
+    world.note(number, |seen| seen.faults.push("down"));
+    world.ended(number, Ending::Reset);
+    None
+}
+
+/// Reads the body; None if it does not come in full.
+async fn receive(shared: &Shared, number: u64, target: Target, head: Parts, body: Body) -> Option<Call> {
+    let unfinished = Unfinished { shared, number };
+    let body = to_bytes(body, LARGEST).await.ok()?;
+    std::mem::forget(unfinished);
+    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let sha256 = hexadecimal(&Sha256::digest(&body));
+    Some(Call { number, method: head.method, path, target, headers: head.headers, body, sha256 })
+}
+
+/// Says in the log that a body never came in full, also when the handler is dropped with its connection.
+struct Unfinished<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.shared.write(|world| world.ended(self.number, Ending::Incomplete));
+    }
+}
+
+fn plan(world: &mut World, call: &Call) -> Plan {
+    let subject = Subject {
+        method: call.method.as_str(),
+        path: call.path.split('?').next().unwrap_or_default(),
+        kind: call.target.kind(),
+        key: call.target.key(),
+        sync_key: call.header("sync-key"),
+        body: &call.body,
+    };
+    let plan = world.rules.plan(&subject);
+    world.note(call.number, |seen| {
+        seen.sha256 = Some(call.sha256.clone());
+        seen.bytes = call.body.len() as u64;
+        seen.faults.clone_from(&plan.names);
+    });
+    plan
+}
+
+/// What is answered; None if the connection is reset instead.
+async fn process(shared: &Arc<Shared>, connection: &Connection, call: Call, plan: Plan) -> Option<Response> {
+    if let (Some(fault), false) = (&plan.instead, plan.applied) {
+        let _ = wait(shared, connection, &plan.before).await;
+        return respond::fault(fault);
+    }
+    let answer = perform(shared, connection, call, &plan.before).await?;
+    wait(shared, connection, &plan.after).await?;
+    match &plan.instead {
+        Some(fault) => respond::fault(fault),
+        None if plan.without_id => Some(answer.without_id().into_response(&plan.headers)),
+        None => Some(answer.into_response(&plan.headers)),
+    }
+}
+
+/// Spends the time that a request has to spend; None if the server stopped meanwhile.
+async fn wait(shared: &Arc<Shared>, connection: &Connection, delays: &[Delay]) -> Option<()> {
+    for delay in delays {
+        let spent = async {
+            match delay {
+                Delay::For(time) => tokio::time::sleep(*time).await,
+                Delay::Gate(rule, gate) => {
+                    let _held = Held::new(shared, *rule);
+                    // An error means that the gate is open for all.
+                    if let Ok(permit) = gate.acquire().await {
+                        permit.forget();
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = spent => {}
+            () = connection.stopped() => return None,
+        }
+    }
+    Some(())
+}
+
+/// Counts a request as held while it lives.
+struct Held<'a> {
+    shared: &'a Shared,
+    rule: u64,
+}
+
+impl<'a> Held<'a> {
+    fn new(shared: &'a Shared, rule: u64) -> Self {
+        shared.write(|world| world.rules.hold(rule, 1));
+        Self { shared, rule }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.shared.write(|world| world.rules.hold(self.rule, -1));
+    }
+}
+
+/// Does what was asked; None if the server stopped before it was done.
+async fn perform(shared: &Arc<Shared>, connection: &Connection, call: Call, before: &[Delay]) -> Option<Answer> {
+    let (allowed, user) = shared.read(|world| world.user(&call.headers));
+    if !allowed {
+        wait(shared, connection, before).await?;
+        return Some(Answer::problem(401, "no such token").with("www-authenticate", "Bearer"));
+    }
+    if !call.writes() {
+        wait(shared, connection, before).await?;
+        return Some(shared.read(|world| world.read(&call)));
+    }
+    let Ok(key) = idempotency::key(&call.headers) else {
+        return Some(Answer::problem(400, "Idempotency-Key is not one quoted string"));
+    };
+    let mut claim = match shared.write(|world| claim(world, &call, key.as_deref())) {
+        Turn::First(taken) => Claim { shared, taken },
+        Turn::Again(answer) => {
+            wait(shared, connection, before).await?;
+            return Some(answer);
+        }
+        // At once, although a rule may hold the first: that is how one sees that it is in progress.
+        Turn::Refused(answer) => return Some(answer),
+    };
+    wait(shared, connection, before).await?;
+    let taken = claim.taken.take();
+    Some(shared.write(|world| commit(world, &call, user, key, taken)))
+}
+
+/// What a request's idempotency key makes of it.
+enum Turn {
+    /// It is to be done. With the key that it took, if it has one that counts.
+    First(Option<String>),
+    /// It was done: the stored answer.
+    Again(Answer),
+    /// It cannot be done.
+    Refused(Answer),
+}
+
+fn claim(world: &mut World, call: &Call, key: Option<&str>) -> Turn {
+    let Some(key) = key.filter(|_| world.idempotent) else { return Turn::First(None) };
+    let refused = |status, why| Turn::Refused(Answer::problem(status, why));
+    match world.keys.claim(key, &call.fingerprint()) {
+        Verdict::Proceed => Turn::First(Some(key.to_owned())),
+        Verdict::Replay(answer) => {
+            world.answered_again(call.number);
+            Turn::Again(answer.with("idempotency-replayed", "true"))
+        }
+        Verdict::InProgress => refused(409, "a request with this Idempotency-Key is in progress"),
+        Verdict::OtherRequest => refused(422, "this Idempotency-Key belongs to another request"),
+    }
+}
+
+/// An idempotency key that was taken; given back when the request ends without having been applied.
+struct Claim<'a> {
+    shared: &'a Shared,
+    taken: Option<String>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = &self.taken {
+            self.shared.write(|world| world.keys.release(key));
+        }
+    }
+}
+
+/// Applies a write and books it, in one step.
+fn commit(world: &mut World, call: &Call, user: Option<String>, key: Option<String>, taken: Option<String>) -> Answer {
+    let Done { answer, mutation } = world.write(call, user, key);
+    if mutation.is_some() {
+        world.note(call.number, |seen| seen.applied = true);
+    }
+    let fingerprint = if taken.is_some() { call.fingerprint() } else { String::new() };
+    if let Some(journal) = &mut world.journal {
+        let answered = taken.as_ref().map(|taken| Answered::new(taken, &fingerprint, &answer));
+        if let Err(error) = journal.append(Line { applied: mutation, text: None, answered }, &call.body) {
+            taken.iter().for_each(|taken| world.keys.release(taken));
+            return Answer::problem(507, &format!("the journal cannot be written: {error}"));
+        }
+    }
+    if let Some(taken) = taken {
+        world.keys.finish(taken, fingerprint, answer.clone());
+    }
+    answer
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}

@@ -1,0 +1,17 @@
+import { invoke } from '@tauri-apps/api/core'
+
+import { showAccount } from './account'
+import { showBackend } from './backend'
+import { showDelivery } from './delivery'
+import { attempt } from './dom'
+import { showListing } from './listing'
+import { showQueue } from './queue'
+
+showDelivery()
+showQueue()
+showAccount()
+await attempt(async () => {
+  const backend = await invoke<string>('backend')
+  showBackend(backend)
+  await showListing(backend)
+})

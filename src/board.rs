@@ -1,0 +1,207 @@
+//! What the engine publishes and the outbox reads: why entries wait. Neither knows the other.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    entry::{Hold, WaitingFor},
+};
+
+/// Clones share it.
+#[derive(Clone)]
+pub struct Board {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    posted: RwLock<Posted>,
+    version: watch::Sender<u64>,
+    requested: watch::Sender<u64>,
+    flushed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Posted {
+    owner: bool,
+    paused: bool,
+    holds: Vec<Held>,
+    everything: Option<WaitingFor>,
+    backoffs: HashMap<i64, Backoff>,
+}
+
+/// A hold as the engine posts it. Times are monotonic; they become wall clock only for display.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub kind: Option<String>,
+    pub origin: String,
+    pub because: Because,
+    /// The endpoints that it holds.
+    pub kinds: Vec<String>,
+}
+
+/// Why an endpoint or an origin is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Because {
+    Offline,
+    Busy { until: Duration },
+    Auth,
+    Unproven,
+    Refusing,
+}
+
+/// Why a single entry waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Backoff {
+    Until(Duration),
+    For(WaitingFor),
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").field("owner", &self.owner()).finish_non_exhaustive()
+    }
+}
+
+impl Board {
+    /// An empty board: nobody delivers yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                clock,
+                posted: RwLock::default(),
+                version: watch::Sender::default(),
+                requested: watch::Sender::default(),
+                flushed: watch::Sender::default(),
+            }),
+        }
+    }
+
+    /// Why a pending entry waits. `behind` is the older entry of its lane, if there is one.
+    pub fn waiting_for(&self, seq: i64, kind: &str, behind: Option<Uuid>) -> WaitingFor {
+        let posted = self.read();
+        if posted.paused {
+            return WaitingFor::Paused;
+        }
+        if let Some(behind) = behind {
+            return WaitingFor::Lane { behind };
+        }
+        if let Some(everything) = &posted.everything {
+            return everything.clone();
+        }
+        if let Some(held) = posted.holds.iter().find(|held| held.kinds.iter().any(|other| other == kind)) {
+            return self.words(held);
+        }
+        match posted.backoffs.get(&seq) {
+            Some(Backoff::Until(until)) => WaitingFor::Backoff { until: self.on_the_wall(*until) },
+            Some(Backoff::For(waiting)) => waiting.clone(),
+            None => WaitingFor::Turn,
+        }
+    }
+
+    /// The endpoints and origins that are held.
+    pub fn holds(&self) -> Vec<Hold> {
+        let held =
+            |held: &Held| Hold { kind: held.kind.clone(), origin: held.origin.clone(), waiting_for: self.words(held) };
+        self.read().holds.iter().map(held).collect()
+    }
+
+    /// Whether this process delivers.
+    pub fn owner(&self) -> bool {
+        self.read().owner
+    }
+
+    /// Rises whenever a hold, the ownership or the pause changed.
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// Asks for a flush round and answers its number; wake the engine with `Wake::Flush` then.
+    pub fn request_flush(&self) -> u64 {
+        let mut number = 0;
+        self.shared.requested.send_modify(|requested| {
+            *requested += 1;
+            number = *requested;
+        });
+        number
+    }
+
+    /// The newest round that is over: nothing was left that could be sent at once.
+    pub fn flushed(&self) -> watch::Receiver<u64> {
+        self.shared.flushed.subscribe()
+    }
+
+    pub(crate) fn requested_flush(&self) -> u64 {
+        *self.shared.requested.borrow()
+    }
+
+    pub(crate) fn post_flushed(&self, number: u64) {
+        self.shared.flushed.send_if_modified(|flushed| {
+            let newer = number > *flushed;
+            *flushed = number.max(*flushed);
+            newer
+        });
+    }
+
+    pub(crate) fn post_owner(&self, owner: bool) {
+        self.post(|posted| std::mem::replace(&mut posted.owner, owner) != owner);
+    }
+
+    pub(crate) fn post_paused(&self, paused: bool) {
+        self.post(|posted| std::mem::replace(&mut posted.paused, paused) != paused);
+    }
+
+    pub(crate) fn post_holds(&self, holds: Vec<Held>, everything: Option<WaitingFor>) {
+        self.post(|posted| {
+            let changed = posted.holds != holds || posted.everything != everything;
+            posted.holds = holds;
+            posted.everything = everything;
+            changed
+        });
+    }
+
+    pub(crate) fn post_backoff(&self, seq: i64, backoff: Option<Backoff>) {
+        let mut posted = self.write();
+        match backoff {
+            Some(backoff) => posted.backoffs.insert(seq, backoff),
+            None => posted.backoffs.remove(&seq),
+        };
+    }
+
+    fn post(&self, change: impl FnOnce(&mut Posted) -> bool) {
+        if change(&mut self.write()) {
+            self.shared.version.send_modify(|version| *version += 1);
+        }
+    }
+
+    fn words(&self, held: &Held) -> WaitingFor {
+        match held.because {
+            Because::Offline => WaitingFor::Offline { origin: held.origin.clone() },
+            Because::Busy { until } => WaitingFor::Busy { until: self.on_the_wall(until) },
+            Because::Auth => WaitingFor::Auth { origin: held.origin.clone() },
+            Because::Unproven => WaitingFor::Unproven,
+            Because::Refusing => WaitingFor::Refusing,
+        }
+    }
+
+    fn on_the_wall(&self, at: Duration) -> i64 {
+        let left = at.saturating_sub(self.shared.clock.now()).as_millis();
+        self.shared.clock.wall().saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Posted> {
+        self.shared.posted.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Posted> {
+        self.shared.posted.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

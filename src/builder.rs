@@ -1,0 +1,187 @@
+//! Assembles the plugin, from the configuration and from what the app's author gives in Rust.
+
+use std::{path::PathBuf, sync::Arc, sync::mpsc, time::Duration};
+
+use tauri::{
+    AppHandle, Emitter as _, Manager as _, RunEvent, Runtime, WindowEvent, async_runtime,
+    plugin::{self, TauriPlugin},
+};
+
+use crate::{
+    clock::{Clock, Random, SystemClock, SystemRandom},
+    commands,
+    config::{Config, Endpoint, Settings},
+    error::Result,
+    events::Event,
+    handle::{Blueprint, StorageSync},
+    keychain::{self, KeySource},
+    transport::{
+        Transport,
+        credentials::{AuthProvider, Credentials},
+    },
+};
+
+/// The plugin's identifier.
+const NAME: &str = "storage-sync";
+/// What windows hear when the status changed.
+const STATUS: &str = "storage-sync://status";
+/// What windows hear when the state of an entry changed.
+const ENTRY: &str = "storage-sync://entry";
+/// How long the app's exit may be held up. What is not done by then is found at the next start, as after a crash.
+const EXIT: Duration = Duration::from_secs(2);
+
+/// Makes the plugin with more than `tauri.conf.json` says.
+///
+/// ```
+/// use tauri_plugin_storage_sync::{Builder, Endpoint};
+///
+/// # fn app<R: tauri::Runtime>(builder: tauri::Builder<R>) -> tauri::Builder<R> {
+/// // `builder` is `tauri::Builder::default()`
+/// builder.plugin(
+///     Builder::new()
+///         .base_url("https://api.example.com")
+///         .endpoint(Endpoint::new("form", "PUT", "/listings/{key}"))
+///         .build(),
+/// )
+/// # }
+/// ```
+#[derive(Default)]
+pub struct Builder {
+    config: Option<Config>,
+    base_url: Option<String>,
+    endpoints: Vec<Endpoint>,
+    transport: Option<Arc<dyn Transport>>,
+    key_source: Option<Arc<dyn KeySource>>,
+    auth: Option<Arc<dyn AuthProvider>>,
+    data_dir: Option<PathBuf>,
+    clock: Option<Arc<dyn Clock>>,
+    random: Option<Arc<dyn Random>>,
+}
+
+impl Builder {
+    /// A builder with nothing set: its plugin is that of [`init`](crate::init).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes this configuration in place of `plugins.storage-sync` of `tauri.conf.json`, which is then ignored. If not specified: that one.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// What URLs that begin with `/` are appended to. If not specified: `baseUrl` of the configuration; without that, such endpoints
+    /// wait for [`StorageSync::set_base_url`].
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// Adds an endpoint to those of the configuration; may be called again. One that is there already stops the app at start.
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Delivers by other means. If not specified: HTTP.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Takes the master keys from somewhere else. If not specified: the system's keychain.
+    pub fn key_source(mut self, source: impl KeySource) -> Self {
+        self.key_source = Some(Arc::new(source));
+        self
+    }
+
+    /// Asks this for credentials at the moment of sending, so that delivery needs no window. If not specified: only those that
+    /// [`StorageSync::set_credentials`] or a window has set.
+    pub fn auth(mut self, provider: impl AuthProvider) -> Self {
+        self.auth = Some(Arc::new(provider));
+        self
+    }
+
+    /// The folder of the queue, made if it is not there. It must be on a local disk. If not specified: `storage-sync` in the app's data folder.
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(folder.into());
+        self
+    }
+
+    /// Replaces time, for tests. If not specified: the system's clocks.
+    #[doc(hidden)]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// Replaces the randomness of backoffs, for tests. If not specified: the system's.
+    #[doc(hidden)]
+    pub fn random(mut self, random: impl Random) -> Self {
+        self.random = Some(Arc::new(random));
+        self
+    }
+
+    /// The plugin, for [`tauri::Builder::plugin`].
+    pub fn build<R: Runtime>(self) -> TauriPlugin<R, Option<Config>> {
+        plugin::Builder::<R, Option<Config>>::new(NAME)
+            .invoke_handler(commands::handler())
+            .setup(|app, api| {
+                let (sync, blueprint) = self.assemble(app, api.config().clone())?;
+                app.manage(sync.clone());
+                // Never here: the app's window would wait for the disk.
+                async_runtime::spawn(sync.run(blueprint, emitter(app.clone())));
+                Ok(())
+            })
+            .on_event(on_event)
+            .build()
+    }
+
+    fn assemble<R: Runtime>(self, app: &AppHandle<R>, written: Option<Config>) -> Result<(StorageSync, Blueprint)> {
+        let mut config = self.config.or(written).unwrap_or_default();
+        config.base_url = self.base_url.or(config.base_url);
+        let settings = Arc::new(Settings::new(config, self.endpoints)?);
+        let folder = self.data_dir.or_else(|| app.path().app_data_dir().ok().map(|folder| folder.join(NAME)));
+        let blueprint = Blueprint {
+            folder,
+            key_source: self.key_source.unwrap_or_else(|| keychain::system_keychain(&app.config().identifier)),
+            transport: self.transport,
+            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::default())),
+            random: self.random.unwrap_or_else(|| Arc::new(SystemRandom)),
+        };
+        Ok((StorageSync::new(settings, Credentials::new(self.auth)), blueprint))
+    }
+}
+
+/// Tells all windows that listen. A window that cannot be told has other worries.
+fn emitter<R: Runtime>(app: AppHandle<R>) -> impl Fn(Event) + Send + 'static {
+    move |event| {
+        let told = match &event {
+            Event::Status(status) => app.emit(STATUS, status),
+            Event::Entry(change) => app.emit(ENTRY, change),
+        };
+        if let Err(error) = told {
+            tracing::debug!(%error, "a window could not be told of a change");
+        }
+    }
+}
+
+/// Shares a lock with every command, so it must not wait for anything; but for the exit, which nothing comes after.
+pub(crate) fn on_event<R: Runtime>(app: &AppHandle<R>, event: &RunEvent) {
+    let Some(sync) = app.try_state::<StorageSync>() else { return };
+    match event {
+        RunEvent::WindowEvent { event: WindowEvent::Focused(true), .. } => sync.focused(),
+        RunEvent::Exit => stop(sync.inner().clone()),
+        _ => {}
+    }
+}
+
+/// Waits for the work of another thread, because an app may run inside an async runtime, where blocking on one panics.
+fn stop(sync: StorageSync) {
+    let (done, wait) = mpsc::channel::<()>();
+    async_runtime::spawn(async move {
+        sync.stop(EXIT).await;
+        drop(done);
+    });
+    let _ = wait.recv_timeout(EXIT);
+}

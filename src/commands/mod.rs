@@ -1,0 +1,30 @@
+//! The commands behind `plugin:storage-sync|…`: they read arguments, call a verb, and answer. Bad arguments are answered as every other error is.
+
+mod arguments;
+mod credentials;
+mod enqueue;
+mod entries;
+mod scope;
+mod steer;
+#[cfg(test)]
+mod tests;
+
+use tauri::{Runtime, ipc::Invoke};
+
+/// All commands; `build.rs` names the same ones, and each has its permissions in `permissions/`.
+pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync + 'static {
+    tauri::generate_handler![
+        credentials::set_credentials,
+        enqueue::enqueue,
+        entries::delivered,
+        entries::get,
+        entries::list,
+        entries::payload,
+        entries::status,
+        steer::discard,
+        steer::flush,
+        steer::pause,
+        steer::resume,
+        steer::retry,
+    ]
+}

@@ -1,0 +1,25 @@
+//! Which kinds a window may enqueue, when its capability restricts them.
+
+use serde::Deserialize;
+use tauri::ipc::CommandScope;
+
+use crate::error::{Error, Result};
+
+/// An item of `allow` or `deny` in a capability: `{ "kind": "form" }`. `build.rs` has its schema.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KindScope {
+    kind: String,
+}
+
+/// Whether that kind may be enqueued. Denied kinds never; if any are allowed by name, no others. Without either all are: the
+/// permission itself is what allows, and it is there, or the command would not have been called.
+pub(super) fn check(scope: &CommandScope<KindScope>, kind: &str) -> Result<()> {
+    let names = |items: &[std::sync::Arc<KindScope>]| items.iter().any(|item| item.kind == kind);
+    if !names(scope.denies()) && (scope.allows().is_empty() || names(scope.allows())) {
+        return Ok(());
+    }
+    Err(Error::argument(
+        "this window may not enqueue entries of this kind: the scope of `storage-sync:allow-enqueue` in its capability says which",
+    ))
+}

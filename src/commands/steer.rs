@@ -1,0 +1,59 @@
+//! Decisions about entries and about delivery.
+
+use serde::Deserialize;
+use tauri::{State, ipc::Request};
+use uuid::Uuid;
+
+use super::arguments::{arguments, milliseconds};
+use crate::{
+    error::Result,
+    handle::StorageSync,
+    outbox::{Discarded, Flushed, Selection},
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retry {
+    which: Selection,
+    force: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Discard {
+    which: Selection,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Flush {
+    timeout_ms: Option<u64>,
+}
+
+#[tauri::command]
+pub(crate) async fn retry(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Vec<Uuid>> {
+    let Retry { which, force } = arguments(&request)?;
+    sync.retry(which, force.unwrap_or(false)).await
+}
+
+#[tauri::command]
+pub(crate) async fn discard(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Discarded> {
+    let Discard { which } = arguments(&request)?;
+    sync.discard(which).await
+}
+
+#[tauri::command]
+pub(crate) async fn flush(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Flushed> {
+    let Flush { timeout_ms } = arguments(&request)?;
+    sync.flush(milliseconds(timeout_ms)).await
+}
+
+#[tauri::command]
+pub(crate) async fn pause(sync: State<'_, StorageSync>) -> Result<()> {
+    sync.pause().await
+}
+
+#[tauri::command]
+pub(crate) async fn resume(sync: State<'_, StorageSync>) -> Result<()> {
+    sync.resume().await
+}

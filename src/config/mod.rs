@@ -1,0 +1,115 @@
+//! What the app's author configures: endpoints, retry, limits. Every default is documented here.
+//!
+//! [`Config`] is `plugins.storage-sync` of `tauri.conf.json` as written; [`Settings`] is the same, checked. Nothing of
+//! it can be changed by the webview.
+//!
+//! ```json
+//! "plugins": { "storage-sync": {
+//!   "baseUrl": "https://api.example.com",
+//!   "endpoints": {
+//!     "form": { "method": "PUT", "url": "/listings/{key}" },
+//!     "photo": { "method": "POST", "url": "/listings/{listing}/photos", "body": "raw", "ack": { "id": "/data/id" } }
+//!   },
+//!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8 },
+//!   "limits": { "entries": 100000, "payloadBytes": 1048576 }
+//! } }
+//! ```
+
+mod check;
+mod endpoint;
+mod settings;
+mod template;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+pub use endpoint::{Ack, Body, CanonicalId, Endpoint, EndpointConfig, IfUnknown};
+pub use settings::Settings;
+pub use template::Template;
+
+use crate::error::{Error, Result};
+
+/// `plugins.storage-sync` of `tauri.conf.json`, as written. [`Settings::new`] checks it.
+///
+/// An unknown field or a value of the wrong type is refused while it is read, and the message names the field as a path.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(remote = "Self", rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Config {
+    /// What URLs that begin with `/` are appended to: scheme, host, port and, if there is one, a path.
+    /// Without it such endpoints wait until Rust gives one at run time. Default: none.
+    pub base_url: Option<String>,
+    /// Where each kind goes, by name: 1 to 64 of `A-Z a-z 0-9 . _ -`. Default: none.
+    pub endpoints: BTreeMap<String, EndpointConfig>,
+    /// How fast and how many at once. Default: [`Retry::default`].
+    pub retry: Retry,
+    /// What is refused before anything is written. Default: [`Limits::default`].
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Reads it from JSON.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], whose `field` is the path of what is unknown or of the wrong type.
+    pub fn from_json(json: serde_json::Value) -> Result<Self> {
+        /// Runs the derived reading, which `remote` keeps apart from the trait's.
+        struct Derived(Config);
+        impl<'de> Deserialize<'de> for Derived {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                Config::deserialize(deserializer).map(Self)
+            }
+        }
+        match serde_path_to_error::deserialize::<_, Derived>(json) {
+            Ok(Derived(config)) => Ok(config),
+            Err(error) => Err(Error::config(error.path().to_string(), error.inner().to_string())),
+        }
+    }
+}
+
+/// By way of [`Config::from_json`], so that the message names the field whoever reads it.
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let json = <serde_json::Value as Deserialize>::deserialize(deserializer)?;
+        Self::from_json(json).map_err(D::Error::custom)
+    }
+}
+
+/// How fast to try again, and how many at once.
+///
+/// Before attempt *n* a random time between 0 and `min(capMs, baseMs · 2ⁿ)` passes (full jitter). There is no limit of attempts or age.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Retry {
+    /// The first backoff, in milliseconds: 1 to `cap_ms`. Default: 1000.
+    pub base_ms: u64,
+    /// The longest backoff, in milliseconds: at most a day. Default: 600 000 (10 minutes).
+    pub cap_ms: u64,
+    /// How many lanes are delivered at once: 1 to 64. Default: 8.
+    pub concurrency: usize,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { base_ms: 1_000, cap_ms: 600_000, concurrency: 8 }
+    }
+}
+
+/// What is refused before anything is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Entries of one account that are not acknowledged yet: 1 to 1 000 000 000. Default: 100 000.
+    pub entries: u64,
+    /// Size of one payload, in bytes: 1 to 268 435 456 (256 MiB; it is held in memory while it is sent). Default: 1 048 576 (1 MiB).
+    pub payload_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { entries: 100_000, payload_bytes: 1 << 20 }
+    }
+}

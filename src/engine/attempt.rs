@@ -1,0 +1,44 @@
+//! One attempt on the wire: credentials are asked for at send time, and once more after a 401.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+
+use super::prepare::Prepared;
+use crate::transport::{Answer, Outcome, Transport, credentials::Credentials};
+
+/// What came of it.
+pub(super) struct Finished {
+    pub seq: i64,
+    /// Version of the credentials that it carried.
+    pub version: u64,
+    pub result: Sent,
+}
+
+pub(super) enum Sent {
+    /// An answer, or the lack of one.
+    Answered { answer: Answer, renewed: bool },
+    /// The app has no credentials to give: nothing was sent.
+    NoCredentials { why: String },
+}
+
+pub(super) async fn send(prepared: Prepared, transport: Arc<dyn Transport>, credentials: Credentials) -> Finished {
+    let Prepared { attempt, account, mut request, .. } = prepared;
+    let current = match credentials.get(&account, &attempt.origin).await {
+        Ok(current) => current,
+        Err(why) => {
+            let version = credentials.version(&account, &attempt.origin);
+            return Finished { seq: attempt.seq, version, result: Sent::NoCredentials { why } };
+        }
+    };
+    let version = current.version;
+    request.credentials = current.headers.clone();
+    // An app's own transport may panic: that is an unknown outcome of this entry, not the end of all delivery.
+    let answer = AssertUnwindSafe(transport.deliver(request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Outcome::Unknown { why: "the transport panicked".into(), timed_out: false }.into());
+    let renewed = matches!(answer.outcome, Outcome::Unauthorized { .. })
+        && credentials.renew(&account, &attempt.origin, version).await.is_some();
+    Finished { seq: attempt.seq, version, result: Sent::Answered { answer, renewed } }
+}

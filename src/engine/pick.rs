@@ -1,0 +1,281 @@
+//! What may be next: reads lane heads, opens them, and lines up their claims.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    drain::{Drain, Place, Stage},
+    feed::WINDOW,
+    prepare::{Prepared, Unready, prepare},
+    rules::{Allowance, Attempt, Judgement, Next},
+};
+use crate::{
+    board::Backoff,
+    cipher::{KeyId, MasterKey},
+    config::IfUnknown,
+    entry::WaitingFor,
+    error::Result,
+    keychain::KeyRecord,
+    store::{Claim, Head, Loaded, Verdict},
+};
+
+/// How many acknowledged entries a round of pruning follows.
+const PRUNE_EVERY: u64 = 1_000;
+/// Acknowledged and superseded entries that are kept for a look back: this many, for this long.
+const KEEP_NEWEST: u64 = 1_000;
+const KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+/// An entry that only something outside can help is looked at again after this time, in case the sign of it was missed.
+const SLOW_RETRY: Duration = Duration::from_secs(600);
+
+/// A head that may be sent if its row agrees.
+struct Candidate {
+    kind: String,
+    origin: String,
+    head: Head,
+    probe: bool,
+}
+
+impl Drain {
+    /// Recovers what a dead process left, and reads what outlives processes.
+    pub(super) async fn take_over(&mut self) -> Result<()> {
+        let (store, wall) = (self.parts.store.clone(), self.parts.clock.wall());
+        store.set_owner(true).await?;
+        let recovered = store.recover(wall).await?;
+        if recovered > 0 {
+            tracing::info!(recovered, "entries were under way when a process of this app ended; they are sent again");
+        }
+        let now = self.now();
+        for (name, left, set_at) in store.floors().await? {
+            let passed = u64::try_from(wall.saturating_sub(set_at)).unwrap_or(0);
+            let left = Duration::from_millis(left.saturating_sub(passed));
+            if !left.is_zero() {
+                self.rules.restore(&name, left, now);
+            }
+        }
+        self.look(true).await?;
+        self.parts.board.post_owner(true);
+        self.prune();
+        Ok(())
+    }
+
+    /// Finds out which endpoints have something pending, and where they go now.
+    pub(super) async fn look(&mut self, rewind: bool) -> Result<()> {
+        if rewind {
+            self.account = self.parts.store.account().await?;
+            self.paused = self.parts.store.paused().await?;
+            self.parts.board.post_paused(self.paused);
+            self.feeds.clear();
+        }
+        self.base = self.parts.settings.base_url();
+        for endpoint in self.parts.settings.endpoints() {
+            if let Some(origin) = endpoint.url.origin(self.base.as_ref()) {
+                self.rules.place(&endpoint.kind, &origin);
+            }
+        }
+        for (account, kind) in self.parts.store.pending_kinds().await? {
+            if account == self.account && self.parts.settings.endpoint(&kind).is_some() {
+                self.feeds.entry(kind).or_default().more();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines up the claims of everything that may begin now.
+    pub(super) async fn pick(&mut self) -> Result<()> {
+        let candidates = self.candidates().await?;
+        if candidates.is_empty() {
+            return Ok(());
+        }
+        let Some(master) = self.parts.keys.cached(&self.account) else {
+            self.ask_for_key();
+            self.put_back(candidates);
+            return Ok(());
+        };
+        self.key.granted();
+        let seqs: Vec<i64> = candidates.iter().map(|candidate| candidate.head.seq).collect();
+        let rows = match self.parts.store.load(&seqs).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.put_back(candidates);
+                return Err(error);
+            }
+        };
+        for candidate in candidates {
+            match rows.iter().find(|row| row.seq == candidate.head.seq) {
+                Some(row) => self.line_up(candidate, row, &master),
+                None => self.rules.end(&candidate.kind, &candidate.origin, candidate.probe),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes heads from the feeds in turn, as many as endpoints and origins let through.
+    async fn candidates(&mut self) -> Result<Vec<Candidate>> {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        let kinds: Vec<String> = self.feeds.keys().cloned().collect();
+        loop {
+            let before = candidates.len();
+            for kind in &kinds {
+                let Some(origin) = self.rules.endpoints.get(kind).map(|endpoint| endpoint.origin.clone()) else {
+                    continue;
+                };
+                let now = self.now();
+                if !matches!(self.rules.allowance(kind, &origin, now), Allowance::Some(1..)) {
+                    continue;
+                }
+                if let Some(head) = self.next_head(kind, &candidates).await? {
+                    let probe = self.rules.begin(kind, &origin, now);
+                    candidates.push(Candidate { kind: kind.clone(), origin, head, probe });
+                }
+            }
+            if candidates.len() == before {
+                return Ok(candidates);
+            }
+        }
+    }
+
+    async fn next_head(&mut self, kind: &str, candidates: &[Candidate]) -> Result<Option<Head>> {
+        loop {
+            let Some(feed) = self.feeds.get_mut(kind) else { return Ok(None) };
+            if let Some(after) = feed.wants() {
+                let heads = self.parts.store.heads(&self.account, kind, after, WINDOW).await?;
+                feed.fill(heads);
+            }
+            let Some(head) = feed.take() else { return Ok(None) };
+            let taken = self.places.contains_key(&head.seq)
+                || self.waits.contains(head.seq)
+                || candidates.iter().any(|candidate| candidate.head.seq == head.seq);
+            if !taken {
+                return Ok(Some(head));
+            }
+        }
+    }
+
+    fn put_back(&mut self, candidates: Vec<Candidate>) {
+        for candidate in candidates {
+            self.rules.end(&candidate.kind, &candidate.origin, candidate.probe);
+            self.feeds.entry(candidate.kind).or_default().push(candidate.head);
+        }
+    }
+
+    fn line_up(&mut self, candidate: Candidate, row: &Loaded, master: &Arc<MasterKey>) {
+        let Candidate { kind, origin, head, probe } = candidate;
+        let prepared = match self.parts.settings.endpoint(&kind) {
+            Some(endpoint) => prepare(row, endpoint, self.base.as_ref(), master, self.parts.clock.wall()),
+            None => Err(Unready::Wait(WaitingFor::Endpoint)),
+        };
+        match prepared {
+            Ok(prepared) if prepared.attempt.origin == origin => self.claim(head, prepared, probe),
+            Ok(prepared) => {
+                self.rules.end(&kind, &origin, probe);
+                self.claim_elsewhere(kind, head, prepared);
+            }
+            Err(Unready::Wait(waiting)) => {
+                self.rules.end(&kind, &origin, probe);
+                let now = self.now();
+                self.park(kind, head, now + SLOW_RETRY, now, Backoff::For(waiting));
+            }
+            Err(Unready::Fail { reason, possibly_sent, error }) => {
+                let judgement = Judgement {
+                    verdict: Verdict::Failed { reason, possibly_sent },
+                    attempted: false,
+                    status: None,
+                    error: Some(error),
+                    next: Next::Gone,
+                    floor: None,
+                };
+                self.doom(head, row, kind, origin, probe, judgement);
+            }
+        }
+    }
+
+    fn claim(&mut self, head: Head, mut prepared: Prepared, probe: bool) {
+        prepared.attempt.probe = probe;
+        let (seq, attempt) = (head.seq, prepared.attempt.clone());
+        self.claims.push(prepared.claim.clone());
+        self.places.insert(seq, Place { head, attempt, stage: Stage::Claiming(Box::new(prepared)) });
+    }
+
+    /// Its frozen request goes to another origin than its endpoint does by now: that origin decides.
+    fn claim_elsewhere(&mut self, kind: String, head: Head, prepared: Prepared) {
+        let (now, origin) = (self.now(), prepared.attempt.origin.clone());
+        self.rules.origin(&origin);
+        match self.rules.allowance(&kind, &origin, now) {
+            Allowance::Some(_) => {
+                let probe = self.rules.begin(&kind, &origin, now);
+                self.claim(head, prepared, probe);
+            }
+            Allowance::None { until } => {
+                let due = until.unwrap_or(now + Duration::from_secs(1));
+                self.park(kind, head, due, now, Backoff::For(WaitingFor::Offline { origin }));
+            }
+        }
+    }
+
+    /// A row that must not be sent is claimed like any other, so that no one else touches it, and failed in the next commit.
+    fn doom(&mut self, head: Head, row: &Loaded, kind: String, origin: String, probe: bool, judgement: Judgement) {
+        let revision = row.revision.unwrap_or_else(|| crate::revision::next(row.base, row.lane_revision));
+        self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request: None });
+        let attempt = Attempt {
+            seq: head.seq,
+            lane: row.lane.unwrap_or(-row.seq),
+            kind,
+            origin,
+            was_possibly_sent: row.possibly_sent,
+            attempts: row.attempts,
+            if_unknown: IfUnknown::Hold,
+            version: 0,
+            probe,
+            renewed: false,
+        };
+        self.places.insert(head.seq, Place { head, attempt, stage: Stage::Doomed(Box::new(judgement)) });
+    }
+
+    fn ask_for_key(&mut self) {
+        let (keys, store) = (self.parts.keys.clone(), self.parts.store.clone());
+        let (account, wall) = (self.account.clone(), self.parts.clock.wall());
+        self.key.ask(Box::pin(async move {
+            let record = || async {
+                let (id, encrypted_rows) = store.key_record(&account).await?;
+                Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
+            };
+            let keep = |id: KeyId| {
+                let (store, account) = (store.clone(), account.clone());
+                async move { store.keep_key(&account, id.0, wall).await }
+            };
+            keys.get(&account, record, keep).await
+        }));
+    }
+
+    pub(super) fn key_answered(&mut self, answer: Result<Arc<MasterKey>>) {
+        match answer {
+            Ok(_) => self.key.granted(),
+            Err(error) => {
+                let now = self.now();
+                let due = self.rules.own(self.key.level(), now);
+                tracing::warn!(%error, "delivery waits for the key");
+                self.key.refuse(&error, now, due);
+            }
+        }
+    }
+
+    /// Old acknowledged entries go, a bounded number per commit, beside delivery.
+    pub(super) fn prune(&mut self) {
+        self.acked = 0;
+        let (store, clock) = (self.parts.store.clone(), Arc::clone(&self.parts.clock));
+        tokio::spawn(async move {
+            loop {
+                match store.prune(KEEP_NEWEST, clock.wall(), KEEP_MS).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => return tracing::debug!(%error, "old entries were not pruned this time"),
+                }
+            }
+        });
+    }
+
+    pub(super) fn prune_if_many(&mut self) {
+        if self.acked >= PRUNE_EVERY {
+            self.prune();
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! What an answer means: for the entry, for its endpoint, for its origin. No I/O and no clock of its own.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::gate::{Gate, Pass, Why};
+use crate::{
+    board::{Because, Held},
+    clock::Random,
+    config::{IfUnknown, Retry},
+    retry::backoff,
+    store::Verdict,
+    transport::Answer,
+};
+
+/// Silent lanes (reset, timeout) or lanes with a server fault (5xx) in a row that hold the origin or the endpoint.
+const SILENT_LANES: usize = 3;
+const FAULTY_LANES: usize = 5;
+/// The same refusal in this many lanes of one endpoint in a row holds it instead of failing the rest.
+pub(super) const REFUSING_LANES: usize = 5;
+/// Lanes that must be told 401 with one version of the credentials before nothing more is sent with it.
+const UNAUTHORIZED_LANES: usize = 2;
+/// Answers without proof, while others of the endpoint are proved, after which the entry fails.
+const UNPROVEN_STRIKES: u32 = 3;
+/// "Still in progress" (409) this many times is a refusal.
+const COLLISIONS: u32 = 20;
+
+/// One attempt, as far as the rules need to know it.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub seq: i64,
+    /// Unique per lane; an entry without a key is a lane of its own.
+    pub lane: i64,
+    pub kind: String,
+    pub origin: String,
+    /// An earlier attempt may have been applied.
+    pub was_possibly_sent: bool,
+    /// Counted attempts before this one.
+    pub attempts: u32,
+    pub if_unknown: IfUnknown,
+    /// Version of the credentials it carried.
+    pub version: u64,
+    /// It was let through to find out whether a hold is over.
+    pub probe: bool,
+    /// After a 401: the app has newer credentials already.
+    pub renewed: bool,
+}
+
+/// What becomes of the entry.
+#[derive(Debug, Clone)]
+pub(super) struct Judgement {
+    pub verdict: Verdict,
+    pub attempted: bool,
+    pub status: Option<u16>,
+    pub error: Option<String>,
+    pub next: Next,
+    /// A server's floor to be kept across a restart: the hold's name and how long.
+    pub floor: Option<(String, Duration)>,
+}
+
+/// When a pending entry is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is settled.
+    Gone,
+    /// As soon as its endpoint lets it, after the others.
+    Queue,
+    /// On its own account, not before `due`; no wake makes it earlier than `floor`.
+    Wait { due: Duration, floor: Duration },
+}
+
+/// How many attempts of an endpoint may begin now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowance {
+    Some(usize),
+    None { until: Option<Duration> },
+}
+
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) circuit: Gate,
+    pub(super) auth: Gate,
+    /// Attempts at once: grows with every success, so that a recovered server is not run over.
+    limit: usize,
+    inflight: usize,
+    pub(super) silent: Vec<i64>,
+    pub(super) unauthorized: Vec<i64>,
+    pub(super) successes: u64,
+    /// Times in a row that the app gave newer credentials and they were refused as well.
+    pub(super) renewals: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Endpoint {
+    pub(super) origin: String,
+    pub(super) gate: Gate,
+    pub(super) refusals: Option<(u16, Vec<i64>)>,
+    pub(super) faulty: Vec<i64>,
+    pub(super) successes: u64,
+}
+
+/// An entry that was answered with a hold of its endpoint: if others get through meanwhile, the fault is its own.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    successes: u64,
+    strikes: u32,
+}
+
+pub(super) struct Rules {
+    base: Duration,
+    cap: Duration,
+    concurrency: usize,
+    random: Arc<dyn Random>,
+    pub(super) origins: HashMap<String, Origin>,
+    pub(super) endpoints: HashMap<String, Endpoint>,
+    suspects: HashMap<i64, Suspect>,
+    /// Entry → (version it was refused with, successes of the origin by then).
+    unauthorized: HashMap<i64, (u64, u64)>,
+    collisions: HashMap<i64, u32>,
+}
+
+impl Rules {
+    pub(super) fn new(retry: &Retry, random: Arc<dyn Random>) -> Self {
+        Self {
+            base: Duration::from_millis(retry.base_ms),
+            cap: Duration::from_millis(retry.cap_ms),
+            concurrency: retry.concurrency,
+            random,
+            origins: HashMap::new(),
+            endpoints: HashMap::new(),
+            suspects: HashMap::new(),
+            unauthorized: HashMap::new(),
+            collisions: HashMap::new(),
+        }
+    }
+
+    /// Says where an endpoint goes now; an app may move its base URL at run time.
+    pub(super) fn place(&mut self, kind: &str, origin: &str) {
+        self.origin(origin);
+        self.endpoint(kind).origin = origin.to_owned();
+    }
+
+    pub(super) fn origin(&mut self, origin: &str) -> &mut Origin {
+        self.origins.entry(origin.to_owned()).or_insert_with(|| Origin {
+            circuit: Gate::default(),
+            auth: Gate::default(),
+            limit: 1,
+            inflight: 0,
+            silent: Vec::new(),
+            unauthorized: Vec::new(),
+            successes: 0,
+            renewals: 0,
+        })
+    }
+
+    pub(super) fn endpoint(&mut self, kind: &str) -> &mut Endpoint {
+        self.endpoints.entry(kind.to_owned()).or_default()
+    }
+
+    /// How many attempts of that endpoint may begin now, at that origin.
+    pub(super) fn allowance(&self, kind: &str, origin: &str, now: Duration) -> Allowance {
+        let (Some(endpoint), Some(origin)) = (self.endpoints.get(kind), self.origins.get(origin)) else {
+            return Allowance::None { until: None };
+        };
+        let mut probe = false;
+        for gate in [&origin.circuit, &origin.auth, &endpoint.gate] {
+            match gate.pass(now) {
+                Pass::Free => {}
+                Pass::Probe => probe = true,
+                Pass::Shut { until } => return Allowance::None { until },
+            }
+        }
+        let room = origin.limit.saturating_sub(origin.inflight);
+        match (room, probe) {
+            (0, _) => Allowance::None { until: None },
+            (_, true) => Allowance::Some(1),
+            (room, false) => Allowance::Some(room),
+        }
+    }
+
+    /// An attempt takes its place. Answers whether it probes a gate, which lets no other pass meanwhile.
+    pub(super) fn begin(&mut self, kind: &str, origin: &str, now: Duration) -> bool {
+        let place = self.origin(origin);
+        place.inflight += 1;
+        let mut probe = false;
+        for gate in [&mut place.circuit, &mut place.auth] {
+            probe |= gate.pass(now) == Pass::Probe;
+            gate.set_probing(true);
+        }
+        let gate = &mut self.endpoint(kind).gate;
+        probe |= gate.pass(now) == Pass::Probe;
+        gate.set_probing(true);
+        probe
+    }
+
+    /// The place is free again: the answer is there, or the claim did not take.
+    pub(super) fn end(&mut self, kind: &str, origin: &str, probe: bool) {
+        let place = self.origin(origin);
+        place.inflight = place.inflight.saturating_sub(1);
+        if probe {
+            place.circuit.set_probing(false);
+            place.auth.set_probing(false);
+            self.endpoint(kind).gate.set_probing(false);
+        }
+    }
+
+    /// A wake: our own waiting is worth nothing, a server's word stands.
+    pub(super) fn nudge(&mut self, now: Duration) {
+        for origin in self.origins.values_mut() {
+            origin.circuit.nudge(now);
+            origin.auth.nudge(now);
+            origin.unauthorized.clear();
+        }
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.gate.nudge(now);
+        }
+    }
+
+    /// Newer credentials than those that were refused are there.
+    pub(super) fn credentials(&mut self, origin: &str, version: u64) {
+        let origin = self.origin(origin);
+        if matches!(origin.auth.why(), Some(Why::Auth { version: refused }) if refused != version) {
+            origin.auth.open();
+            origin.unauthorized.clear();
+        }
+    }
+
+    /// The app has no credentials to give yet.
+    pub(super) fn await_credentials(&mut self, origin: &str, version: u64, now: Duration) {
+        let level = self.origin(origin).auth.next_level();
+        let due = self.own(level, now);
+        self.origin(origin).auth.shut(Why::Auth { version }, Some(due), None, true);
+    }
+
+    pub(super) fn renewals(&self, origin: &str) -> u32 {
+        self.origins.get(origin).map_or(0, |origin| origin.renewals)
+    }
+
+    /// Forgets what it knew of an entry that is settled, edited or gone.
+    pub(super) fn forget(&mut self, seq: i64) {
+        self.suspects.remove(&seq);
+        self.unauthorized.remove(&seq);
+        self.collisions.remove(&seq);
+    }
+
+    /// A hold from before a restart.
+    pub(super) fn restore(&mut self, name: &str, left: Duration, now: Duration) {
+        let floor = Some(now + left);
+        if let Some(kind) = name.strip_prefix("kind:") {
+            self.endpoint(kind).gate.shut(Why::Busy, floor, floor, false);
+        } else if let Some(origin) = name.strip_prefix("origin:") {
+            self.origin(origin).circuit.shut(Why::Busy, floor, floor, false);
+        }
+    }
+
+    /// The moment after a random share of our own backoff.
+    pub(super) fn own(&self, level: u32, now: Duration) -> Duration {
+        now + backoff(self.base, self.cap, level, self.random.next())
+    }
+
+    /// What the answer means. The attempt is over with it.
+    pub(super) fn judge(&mut self, attempt: &Attempt, answer: &Answer, now: Duration) -> Judgement {
+        self.end(&attempt.kind, &attempt.origin, attempt.probe);
+        let mut judgement = self.verdict(attempt, &answer.outcome, now);
+        if let Some(pause) = answer.pause {
+            let until = Some(now + pause);
+            self.endpoint(&attempt.kind).gate.shut(Why::Busy, until, until, attempt.probe);
+            judgement.floor = Some((format!("kind:{}", attempt.kind), pause));
+        }
+        if judgement.next == Next::Gone {
+            self.forget(attempt.seq);
+        }
+        judgement
+    }
+
+    /// The server answered this endpoint as it should.
+    pub(super) fn success(&mut self, attempt: &Attempt, now: Duration) {
+        let concurrency = self.concurrency;
+        let origin = self.origin(&attempt.origin);
+        origin.circuit.success(now);
+        origin.auth.success(now);
+        origin.limit = (origin.limit * 2).min(concurrency);
+        origin.silent.clear();
+        origin.unauthorized.clear();
+        origin.successes += 1;
+        origin.renewals = 0;
+        let endpoint = self.endpoint(&attempt.kind);
+        endpoint.gate.success(now);
+        endpoint.refusals = None;
+        endpoint.faulty.clear();
+        endpoint.successes += 1;
+    }
+
+    /// The origin answered, whatever it said: it can be reached.
+    pub(super) fn reached(&mut self, attempt: &Attempt, now: Duration) {
+        let origin = self.origin(&attempt.origin);
+        origin.silent.clear();
+        if origin.circuit.why() == Some(Why::Offline) {
+            origin.circuit.success(now);
+        }
+    }
+
+    pub(super) fn slow_down(&mut self, origin: &str) {
+        self.origin(origin).limit = 1;
+    }
+
+    /// Whether others of the endpoint got through since this entry was last answered with a hold: then the fault is its own,
+    /// and the number says how often.
+    pub(super) fn own_fault(&mut self, attempt: &Attempt) -> Option<u32> {
+        let successes = self.endpoint(&attempt.kind).successes;
+        let suspect = self.suspects.entry(attempt.seq).or_insert(Suspect { successes, strikes: 0 });
+        if successes > suspect.successes {
+            *suspect = Suspect { successes, strikes: suspect.strikes + 1 };
+            return Some(suspect.strikes);
+        }
+        None
+    }
+
+    /// Whether another entry was accepted with these very credentials since they were refused for this one.
+    pub(super) fn refused_alone(&mut self, attempt: &Attempt) -> bool {
+        let successes = self.origin(&attempt.origin).successes;
+        match self.unauthorized.insert(attempt.seq, (attempt.version, successes)) {
+            Some((version, before)) => version == attempt.version && successes > before,
+            None => false,
+        }
+    }
+
+    /// Whether "still in progress" was heard too often.
+    pub(super) fn collided_out(&mut self, seq: i64) -> bool {
+        let collisions = self.collisions.entry(seq).or_default();
+        *collisions += 1;
+        *collisions > COLLISIONS
+    }
+
+    /// Counts a lane into a row of lanes with the same trouble, and says whether the row is long enough.
+    pub(super) fn in_a_row(row: &mut Vec<i64>, lane: i64, enough: usize) -> bool {
+        if !row.contains(&lane) && row.len() < enough {
+            row.push(lane);
+        }
+        row.len() >= enough
+    }
+
+    pub(super) fn silent_enough(&mut self, attempt: &Attempt) -> bool {
+        Self::in_a_row(&mut self.origin(&attempt.origin).silent, attempt.lane, SILENT_LANES)
+    }
+
+    pub(super) fn faulty_enough(&mut self, attempt: &Attempt) -> bool {
+        Self::in_a_row(&mut self.endpoint(&attempt.kind).faulty, attempt.lane, FAULTY_LANES)
+    }
+
+    pub(super) fn unauthorized_enough(&mut self, attempt: &Attempt) -> bool {
+        Self::in_a_row(&mut self.origin(&attempt.origin).unauthorized, attempt.lane, UNAUTHORIZED_LANES)
+    }
+
+    pub(super) fn unproven_for_good(strikes: u32) -> bool {
+        strikes >= UNPROVEN_STRIKES
+    }
+
+    /// Endpoints of an origin that are asked to wait; when several agree, the origin is meant.
+    pub(super) fn busy_endpoints(&self, origin: &str) -> usize {
+        let busy = |endpoint: &&Endpoint| endpoint.origin == origin && endpoint.gate.why() == Some(Why::Busy);
+        self.endpoints.values().filter(busy).count()
+    }
+
+    /// What the board shows.
+    pub(super) fn holds(&self) -> Vec<Held> {
+        let mut holds = Vec::new();
+        for (name, origin) in &self.origins {
+            for because in [&origin.circuit, &origin.auth].into_iter().filter_map(because) {
+                let of_origin = self.endpoints.iter().filter(|(_, endpoint)| endpoint.origin == *name);
+                let kinds = of_origin.map(|(kind, _)| kind.clone()).collect();
+                holds.push(Held { kind: None, origin: name.clone(), because, kinds });
+            }
+        }
+        for (kind, endpoint) in &self.endpoints {
+            if let Some(because) = because(&endpoint.gate) {
+                let (kinds, origin) = (vec![kind.clone()], endpoint.origin.clone());
+                holds.push(Held { kind: Some(kind.clone()), origin, because, kinds });
+            }
+        }
+        holds.sort_by(|a, b| (&a.origin, &a.kind).cmp(&(&b.origin, &b.kind)));
+        holds
+    }
+}
+
+fn because(gate: &Gate) -> Option<Because> {
+    Some(match gate.why()? {
+        Why::Offline => Because::Offline,
+        Why::Busy => Because::Busy { until: gate.until().unwrap_or_default() },
+        Why::Auth { .. } => Because::Auth,
+        Why::Unproven => Because::Unproven,
+        Why::Refusing => Because::Refusing,
+    })
+}

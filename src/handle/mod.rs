@@ -1,0 +1,289 @@
+//! What Rust apps hold: the verbs, from the moment the app starts.
+//!
+//! The queue is opened in the background, so that a slow disk delays no window. Until then verbs wait; if opening fails
+//! they answer why, and it is tried again when something happens.
+
+mod assembly;
+mod credentials;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub(crate) use assembly::Blueprint;
+
+use crate::{
+    config::Settings,
+    entry::{Entry, Receipt, Status},
+    error::{Error, Result},
+    events::{Event, pump},
+    outbox::{Discarded, EnqueueOptions, Flushed, Outbox, Payload, Query, Selection},
+    transport::credentials::Credentials,
+    triggers::Triggers,
+    wake::{Wake, WakeSignal},
+};
+use assembly::Running;
+
+/// Between two attempts to open the queue.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long events are gathered: at most about 20 of a sort reach the windows in a second.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// The outbox of this app. Clones share it. Get it with [`StorageSyncExt::storage_sync`](crate::StorageSyncExt::storage_sync).
+///
+/// Every verb is confined to the current account. Verbs may answer `database`, `database_newer`, `database_corrupt`, `disk_full` or
+/// `io` when the queue could not be opened, `closed` while the app shuts down, and `unsupported_platform` on Android and iOS,
+/// beside what each one names.
+#[derive(Clone)]
+pub struct StorageSync {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Arc<Settings>,
+    credentials: Credentials,
+    wake: WakeSignal,
+    phase: watch::Sender<Phase>,
+}
+
+/// How far the queue is.
+#[derive(Clone)]
+enum Phase {
+    Opening,
+    Ready(Arc<Running>),
+    /// Why, the last time it was tried.
+    Failed(Error),
+    Closed,
+}
+
+impl StorageSync {
+    pub(crate) fn new(settings: Arc<Settings>, credentials: Credentials) -> Self {
+        let supported = !cfg!(any(target_os = "android", target_os = "ios"));
+        let phase = if supported { Phase::Opening } else { Phase::Failed(Error::UnsupportedPlatform) };
+        let shared = Shared { settings, credentials, wake: WakeSignal::default(), phase: watch::Sender::new(phase) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Saves a JSON value for delivery; done once it is on disk, encrypted. As everywhere with `serde_json`, a number that is not
+    /// finite becomes `null`.
+    ///
+    /// # Errors
+    /// `unknown_kind`, `invalid_argument`, `payload_too_large`, `quota_reached`, `id_conflict`, `disk_full`, or why there is no key:
+    /// `keychain_locked`, `keychain_unavailable`, `key_missing`, `key_mismatch`. Nothing was written then.
+    pub async fn enqueue<T: Serialize + ?Sized>(
+        &self,
+        kind: &str,
+        payload: &T,
+        options: EnqueueOptions,
+    ) -> Result<Receipt> {
+        self.enqueue_payload(kind, Payload::json(payload)?, options).await
+    }
+
+    /// Saves bytes, or JSON text as it is, for delivery; done once it is on disk, encrypted.
+    ///
+    /// # Errors
+    /// As [`StorageSync::enqueue`].
+    pub async fn enqueue_payload(&self, kind: &str, payload: Payload, options: EnqueueOptions) -> Result<Receipt> {
+        self.outbox().await?.enqueue(kind, payload, options).await
+    }
+
+    /// What badges show.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn status(&self) -> Result<Status> {
+        self.outbox().await?.status().await
+    }
+
+    /// Entries, newest first.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a limit that is out of range.
+    pub async fn list(&self, query: Query) -> Result<Vec<Entry>> {
+        self.outbox().await?.list(query).await
+    }
+
+    /// One entry.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn get(&self, id: Uuid) -> Result<Entry> {
+        self.outbox().await?.get(id).await
+    }
+
+    /// What was enqueued, as long as it is kept: until the server has acknowledged it, or a newer entry replaced it.
+    ///
+    /// # Errors
+    /// `not_found`, `undecryptable`, or why there is no key.
+    pub async fn payload(&self, id: Uuid) -> Result<Payload> {
+        self.outbox().await?.payload(id).await
+    }
+
+    /// Tries entries again that failed, and sooner those that wait. `force` sends also those whose outcome is unknown.
+    ///
+    /// # Errors
+    /// `not_found`, `wrong_state`, `invalid_argument`, `not_owner`.
+    pub async fn retry(&self, which: impl Into<Selection>, force: bool) -> Result<Vec<Uuid>> {
+        self.outbox().await?.retry(which, force).await
+    }
+
+    /// Removes entries that are not being sent at this moment.
+    ///
+    /// # Errors
+    /// `not_found`, `wrong_state`, `invalid_argument`, `not_owner`.
+    pub async fn discard(&self, which: impl Into<Selection>) -> Result<Discarded> {
+        self.outbox().await?.discard(which).await
+    }
+
+    /// Resolves once the server has proved that it has the entry, or the newer one that replaced it. Without a timeout that may be weeks.
+    ///
+    /// # Errors
+    /// `not_delivered` with why, `not_found`, `timeout`.
+    pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
+        self.outbox().await?.delivered(id, timeout).await
+    }
+
+    /// Tries everything now, and answers what came of it once nothing more can go or the time is up.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn flush(&self, timeout: Option<Duration>) -> Result<Flushed> {
+        self.outbox().await?.flush(timeout).await
+    }
+
+    /// Delivers nothing until [`StorageSync::resume`], also after a restart.
+    ///
+    /// # Errors
+    /// `not_owner`.
+    pub async fn pause(&self) -> Result<()> {
+        self.outbox().await?.pause().await
+    }
+
+    /// Delivers again.
+    ///
+    /// # Errors
+    /// `not_owner`.
+    pub async fn resume(&self) -> Result<()> {
+        self.outbox().await?.resume().await
+    }
+
+    /// Makes `account` the current one, also after a restart; `""` for apps without accounts.
+    ///
+    /// # Errors
+    /// `invalid_argument`.
+    pub async fn set_account(&self, account: &str) -> Result<()> {
+        self.outbox().await?.set_account(account).await
+    }
+
+    /// Sets what URLs that begin with `/` are appended to. Entries that waited for it go now; requests that were possibly sent
+    /// before keep the URL that they had. It is not kept: give it at every start.
+    ///
+    /// # Errors
+    /// `invalid_config`; the one before stays.
+    pub fn set_base_url(&self, url: &str) -> Result<()> {
+        self.shared.settings.set_base_url(url)?;
+        self.shared.wake.wake(Wake::Changed);
+        Ok(())
+    }
+
+    /// The verbs, once the queue is open.
+    pub(crate) async fn outbox(&self) -> Result<Outbox> {
+        let mut phase = self.shared.phase.subscribe();
+        let settled = phase.wait_for(|phase| !matches!(phase, Phase::Opening)).await.map_err(|_| Error::Closed)?;
+        match &*settled {
+            Phase::Ready(running) => Ok(running.outbox.clone()),
+            Phase::Failed(error) => {
+                // Somebody wants it: worth another attempt.
+                self.shared.wake.wake(Wake::Changed);
+                Err(error.clone())
+            }
+            Phase::Opening | Phase::Closed => Err(Error::Closed),
+        }
+    }
+
+    /// A window got the focus.
+    pub(crate) fn focused(&self) {
+        self.shared.wake.wake(Wake::Focus);
+    }
+
+    /// Opens the queue, delivers, and tells the windows, until [`StorageSync::stop`].
+    pub(crate) async fn run(self, blueprint: Blueprint, emit: impl Fn(Event) + Send + 'static) {
+        if matches!(&*self.shared.phase.borrow(), Phase::Failed(Error::UnsupportedPlatform)) {
+            return;
+        }
+        let _last = CloseAtLast(&self);
+        let _triggers = Triggers::start(self.shared.wake.clone());
+        let work = async {
+            let running = self.open(&blueprint).await;
+            pump(assembly::Live::new(&running.outbox), emit, || tokio::time::sleep(GATHER)).await;
+        };
+        let mut phase = self.shared.phase.subscribe();
+        tokio::select! {
+            () = work => {}
+            _ = phase.wait_for(|phase| matches!(phase, Phase::Closed)) => {}
+        }
+    }
+
+    /// Tries until it is open.
+    async fn open(&self, blueprint: &Blueprint) -> Arc<Running> {
+        let Shared { settings, credentials, wake, .. } = &*self.shared;
+        loop {
+            match blueprint.open(settings, credentials, wake).await {
+                Ok(running) => {
+                    let running = Arc::new(running);
+                    self.enter(Phase::Ready(Arc::clone(&running)));
+                    return running;
+                }
+                Err(error) => {
+                    tracing::error!(code = error.code(), %error, "the queue could not be opened; it is tried again when something happens");
+                    self.enter(Phase::Failed(error));
+                }
+            }
+            tokio::time::sleep(OPEN_AGAIN).await;
+            wake.wait().await;
+        }
+    }
+
+    /// Closed stays closed.
+    fn enter(&self, next: Phase) {
+        self.shared.phase.send_if_modified(|phase| {
+            let open = !matches!(phase, Phase::Closed);
+            if open {
+                *phase = next;
+            }
+            open
+        });
+    }
+
+    /// Ends delivery: what is under way gets `within` to finish. Everything queued is safe whether it does or not.
+    pub(crate) async fn stop(&self, within: Duration) {
+        if let Phase::Ready(running) = self.shared.phase.send_replace(Phase::Closed) {
+            running.stop(within).await;
+        }
+    }
+}
+
+/// However the work ends, nobody waits for a queue that will never open.
+struct CloseAtLast<'a>(&'a StorageSync);
+
+impl Drop for CloseAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.enter(Phase::Closed);
+    }
+}
+
+/// Shows nothing of what it holds.
+impl fmt::Debug for StorageSync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match &*self.shared.phase.borrow() {
+            Phase::Opening => "opening",
+            Phase::Ready(_) => "ready",
+            Phase::Failed(error) => error.code(),
+            Phase::Closed => "closed",
+        };
+        f.debug_struct("StorageSync").field("phase", &phase).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,265 @@
+//! Hands out master keys.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{KeySource, SourceError, caller::Caller, lock::Flight, lock::KeyLock};
+use crate::{
+    cipher::{KeyId, MasterKey},
+    entry::{KeyState, KeyStatus},
+    error::{Error, Result},
+};
+
+/// Hands out master keys; caches those that are ready; shared by outbox and engine (clones share).
+#[derive(Clone)]
+pub struct Keys {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    source: Arc<dyn KeySource>,
+    caller: Caller,
+    lock: KeyLock,
+    timeout: Duration,
+    accounts: RwLock<HashMap<String, Account>>,
+}
+
+/// What is known of one account's key.
+#[derive(Clone)]
+struct Account {
+    state: KeyState,
+    key: Option<Arc<MasterKey>>,
+    turn: Arc<Turn>,
+}
+
+/// One at a time asks the source for an account's key; whoever waited meanwhile gets the same answer, so that a hundred
+/// callers at a locked keychain are one prompt and one timeout.
+#[derive(Default)]
+struct Turn {
+    last: tokio::sync::Mutex<Option<Refusal>>,
+    finished: AtomicU64,
+}
+
+/// What the database says of an account's key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The key that the database was written with.
+    pub id: Option<KeyId>,
+    /// There are encrypted rows of this account.
+    pub encrypted_rows: bool,
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Refusal {
+    Locked,
+    Unavailable(String),
+    Missing,
+    Mismatch,
+}
+
+enum Failure {
+    Key(Refusal),
+    Other(Error),
+}
+
+impl Keys {
+    /// `folder` is the data folder; `key.lock` in it keeps two processes from generating at once. `timeout` is how long
+    /// one [`Keys::get`] may wait for the source and for that lock, prompts included (30 s leave a person the time to
+    /// type a password).
+    pub fn new(source: Arc<dyn KeySource>, folder: PathBuf, timeout: Duration) -> Self {
+        let lock = KeyLock::new(&folder);
+        Self { shared: Arc::new(Shared { source, caller: Caller::new(), lock, timeout, accounts: RwLock::default() }) }
+    }
+
+    /// The cached key, without touching the source. This is the hot path.
+    pub fn cached(&self, account: &str) -> Option<Arc<MasterKey>> {
+        self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner).get(account)?.key.clone()
+    }
+
+    /// Loads the key, or generates one if the record is empty and the source says that it has none.
+    ///
+    /// Callers that come while one is asking share what it learns. `record` is asked under the lock, so it sees what
+    /// another process has just kept. `keep` puts the id of a key that the database does not know yet into the
+    /// database; the key is used only after that. Dropping the future is safe at any point: what was stored and not
+    /// kept is found and adopted by the next call.
+    ///
+    /// # Errors
+    /// [`Error::KeychainLocked`] (also when it did not answer in time), [`Error::KeychainUnavailable`],
+    /// [`Error::KeyMissing`], [`Error::KeyMismatch`]; whatever `record` and `keep` answer. After each of them it can be
+    /// called again.
+    pub async fn get<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Arc<MasterKey>>
+    where
+        R: Fn() -> RF + Send,
+        RF: Future<Output = Result<KeyRecord>> + Send,
+        K: Fn(KeyId) -> KF + Send,
+        KF: Future<Output = Result<()>> + Send,
+    {
+        if let Some(key) = self.cached(account) {
+            return Ok(key);
+        }
+        let turn = self.turn(account);
+        let seen = turn.finished.load(Ordering::Acquire);
+        let mut last = turn.last.lock().await;
+        if let Some(key) = self.cached(account) {
+            return Ok(key);
+        }
+        if let Some(refusal) = last.as_ref().filter(|_| turn.finished.load(Ordering::Acquire) != seen) {
+            return Err(refusal.error());
+        }
+        let outcome = self.shared.settle(account, record, keep).await;
+        *last = match &outcome {
+            Err(Failure::Key(refusal)) => Some(refusal.clone()),
+            _ => None,
+        };
+        turn.finished.fetch_add(1, Ordering::AcqRel);
+        match outcome {
+            Ok(key) => {
+                self.note(account, KeyState::Ready, Some(key.clone()));
+                Ok(key)
+            }
+            Err(Failure::Key(refusal)) => {
+                self.note(account, refusal.state(), None);
+                Err(refusal.error())
+            }
+            Err(Failure::Other(error)) => Err(error),
+        }
+    }
+
+    /// What was last learned of the account's key. Does not ask.
+    pub fn state(&self, account: &str) -> KeyStatus {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let state = accounts.get(account).map_or(KeyState::Unused, |known| known.state);
+        KeyStatus { state, source: self.shared.source.name().to_owned() }
+    }
+
+    /// Forgets everything cached: the next [`Keys::get`] asks the source. Keys are overwritten in memory once nobody
+    /// uses them.
+    pub fn forget(&self) {
+        let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        for known in accounts.values_mut() {
+            known.key = None;
+            known.state = KeyState::Unused;
+        }
+    }
+
+    fn turn(&self, account: &str) -> Arc<Turn> {
+        let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.entry(account.to_owned()).or_default().turn.clone()
+    }
+
+    fn note(&self, account: &str, state: KeyState, key: Option<Arc<MasterKey>>) {
+        let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.entry(account.to_owned()).or_default();
+        if known.state != state {
+            let (source, from, to) = (self.shared.source.name(), known.state, state);
+            tracing::info!(target: "storage_sync", source, ?from, ?to, "state of the master key");
+        }
+        known.state = state;
+        known.key = key;
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("source", &self.shared.source.name()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self { state: KeyState::Unused, key: None, turn: Arc::default() }
+    }
+}
+
+impl Shared {
+    /// One look at lock, record and source, and what follows from it.
+    async fn settle<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Arc<MasterKey>, Failure>
+    where
+        R: Fn() -> RF + Send,
+        RF: Future<Output = Result<KeyRecord>> + Send,
+        K: Fn(KeyId) -> KF + Send,
+        KF: Future<Output = Result<()>> + Send,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let Some(flight) = self.lock.take(deadline).await.map_err(Failure::Other)? else {
+            tracing::debug!(target: "storage_sync", "another process, or an open prompt of our own, holds the key's lock");
+            return Err(Failure::Key(Refusal::Locked));
+        };
+        let recorded = record();
+        let recorded = recorded.await.map_err(Failure::Other)?;
+        let key = match (self.load(account, deadline).await?, recorded.id) {
+            (Some(key), Some(id)) if key.id() == id => return Ok(key),
+            (Some(_), Some(_)) => return Err(Failure::Key(Refusal::Mismatch)),
+            // Stored by a run that ended before the id was kept, or the database is a new one: it is our key all the
+            // same.
+            (Some(key), None) => key,
+            (None, None) if !recorded.encrypted_rows => self.generate(account, &flight, deadline).await?,
+            (None, _) => return Err(Failure::Key(Refusal::Missing)),
+        };
+        let kept = keep(key.id());
+        kept.await.map_err(Failure::Other)?;
+        Ok(key)
+    }
+
+    async fn load(&self, account: &str, deadline: Instant) -> Result<Option<Arc<MasterKey>>, Failure> {
+        let (source, owned) = (self.source.clone(), account.to_owned());
+        let loaded = self.caller.call(deadline, move || source.load(&owned)).await?;
+        let Some(bytes) = loaded else { return Ok(None) };
+        // What is there under our name and is no key is never overwritten either.
+        MasterKey::from_bytes(bytes).map(|key| Some(Arc::new(key))).ok_or(Failure::Key(Refusal::Mismatch))
+    }
+
+    async fn generate(&self, account: &str, flight: &Flight, deadline: Instant) -> Result<Arc<MasterKey>, Failure> {
+        let key = Arc::new(MasterKey::generate());
+        let (source, owned, new, held) = (self.source.clone(), account.to_owned(), key.clone(), flight.share());
+        let store = move || {
+            let stored = source.store(&owned, new.expose());
+            drop(held);
+            stored
+        };
+        self.caller.call(deadline, store).await?;
+        match self.load(account, deadline).await? {
+            Some(loaded) if loaded.id() == key.id() => Ok(key),
+            _ => Err(Failure::Key(Refusal::Unavailable("it did not keep a new key".into()))),
+        }
+    }
+}
+
+impl Refusal {
+    fn state(&self) -> KeyState {
+        match self {
+            Self::Locked => KeyState::Locked,
+            Self::Unavailable(_) => KeyState::Unavailable,
+            Self::Missing => KeyState::Missing,
+            Self::Mismatch => KeyState::Mismatch,
+        }
+    }
+
+    fn error(&self) -> Error {
+        match self {
+            Self::Locked => Error::KeychainLocked,
+            Self::Unavailable(why) => Error::KeychainUnavailable(why.clone()),
+            Self::Missing => Error::KeyMissing,
+            Self::Mismatch => Error::KeyMismatch,
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        tracing::debug!(target: "storage_sync", %error, "the key source did not answer");
+        Self::Key(match error {
+            SourceError::Locked(_) => Refusal::Locked,
+            SourceError::Unavailable(why) => Refusal::Unavailable(why),
+        })
+    }
+}

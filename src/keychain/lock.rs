@@ -1,0 +1,90 @@
+//! The lock that keeps two processes, and two accounts' first runs, from generating a key at once.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::error::{Error, Result};
+
+/// First and longest pause between two tries. Tried rather than waited for: a blocking lock could not be given up in
+/// time.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// `key.lock` in the data folder. The system releases it when the process ends, however it ends.
+pub(super) struct KeyLock {
+    path: PathBuf,
+    held: Mutex<Weak<Held>>,
+}
+
+/// The lock, for as long as anything holds a part of it. A call that stores a key does: were it given up while a prompt
+/// is open, and answered after another process had stored a key, that key would be overwritten.
+pub(super) struct Held {
+    _file: File,
+    /// The flight that took it is over, but a call that was given up has not ended.
+    left_behind: AtomicBool,
+}
+
+/// The flight's part.
+pub(super) struct Flight(Arc<Held>);
+
+impl Flight {
+    /// The part for a call that must not outlive the lock.
+    pub(super) fn share(&self) -> Arc<Held> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.0.left_behind.store(true, Ordering::Release);
+    }
+}
+
+impl KeyLock {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { path: folder.join("key.lock"), held: Mutex::default() }
+    }
+
+    /// The lock, or none if others held it until the deadline, or if one of our own calls does that was given up.
+    pub(super) async fn take(&self, deadline: Instant) -> Result<Option<Flight>> {
+        let file = self.open().map_err(|error| Error::io(format!("opening {}", self.path.display()), error))?;
+        let (mut pause, longest) = PAUSES;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if self.left_behind() => return Ok(None),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(Error::io(format!("locking {}", self.path.display()), error));
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(longest);
+        }
+        let held = Arc::new(Held { _file: file, left_behind: AtomicBool::new(false) });
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&held);
+        Ok(Some(Flight(held)))
+    }
+
+    fn open(&self) -> std::io::Result<File> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)
+    }
+
+    fn left_behind(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        held.is_some_and(|held| held.left_behind.load(Ordering::Acquire))
+    }
+}

@@ -1,0 +1,87 @@
+//! Where the master key comes from, and what is done when it does not.
+//!
+//! A key is generated in one case only: the database names no key, holds no encrypted row, and the source itself
+//! answers that it has none. Whatever else happens (locked, no keychain, item gone, another item), nothing is
+//! generated, overwritten or deleted: the caller waits and asks again.
+
+mod caller;
+mod keys;
+mod lock;
+#[cfg(target_os = "linux")]
+mod secret_service;
+#[cfg(any(target_os = "linux", target_os = "macos", windows))]
+mod system;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+pub use keys::{KeyRecord, Keys};
+
+/// Keeps master keys outside of the database.
+///
+/// Calls may block, for as long as a person looks at a prompt: each is made from a plain thread (no async runtime
+/// around it), one at a time, and is given up after a timeout. A source whose earlier call was given up may be called
+/// once more while that one still blocks.
+pub trait KeySource: Send + Sync + 'static {
+    /// For `status()`: `"keychain"`, …
+    fn name(&self) -> &'static str;
+
+    /// What is kept for that account (`""` when the app uses none), or none if the source answers that it has nothing.
+    /// A source that cannot tell, because it is locked or cannot be reached, answers an error: none may lead to a new
+    /// key being generated.
+    fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError>;
+
+    /// Keeps a new key of 32 bytes. It is loaded again at once, and used only if that answers the same bytes.
+    fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError>;
+}
+
+/// Why a source did not answer. The texts go to logs and errors: no secrets in them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// It is there, but a person has to unlock it or to answer a prompt.
+    #[error("locked: {0}")]
+    Locked(String),
+    /// It is not there, or is broken.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// The keychain of the system: Secret Service over D-Bus on Linux, the login keychain on macOS, Credential Manager on
+/// Windows (kept on this machine, not roamed). `identifier` is the app's: apps with different ones do not see each
+/// other's keys.
+///
+/// Nothing is touched by this call; the first key that is asked for does.
+pub fn system_keychain(identifier: &str) -> Arc<dyn KeySource> {
+    #[cfg(target_os = "linux")]
+    return Arc::new(secret_service::SecretService::new(identifier));
+    #[cfg(any(target_os = "macos", windows))]
+    return Arc::new(system::Native::new(identifier));
+    #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+    {
+        let _ = identifier;
+        Arc::new(Unsupported)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+struct Unsupported;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
+impl KeySource for Unsupported {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn load(&self, _: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        Err(SourceError::Unavailable("this system has no keychain that is known".into()))
+    }
+
+    fn store(&self, _: &str, _: &[u8]) -> Result<(), SourceError> {
+        Err(SourceError::Unavailable("this system has no keychain that is known".into()))
+    }
+}

@@ -1,0 +1,163 @@
+//! One round of delivery, now.
+
+use std::{collections::HashMap, pin::pin, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use uuid::Uuid;
+
+use super::{Outbox, Parts};
+use crate::{
+    entry::{Change, Counts, State},
+    error::{Error, Result},
+    store::Filter,
+    wake::Wake,
+};
+
+/// How long a process that does not deliver waits when no timeout is given.
+const ELSEWHERE: Duration = Duration::from_secs(30);
+
+/// How many ids are looked up at once.
+const PAGE: usize = 500;
+
+/// What came of a [`Outbox::flush`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Flushed {
+    /// Delivered meanwhile.
+    pub acked: u64,
+    /// Failed meanwhile: they wait for a decision.
+    pub failed: u64,
+    /// Still pending or in flight when it ended.
+    pub waiting: u64,
+}
+
+impl Outbox {
+    /// Asks for everything to be tried now, whatever its backoff, and answers once every entry that could go was tried,
+    /// or the time is up: that is no error, `waiting` then says how many are left, as it does when the server is down.
+    /// A server's own `Retry-After` is kept. Without a timeout it waits for the round to end.
+    ///
+    /// In a process that does not deliver it tells the other one, and waits until nothing is left or the time is up
+    /// (without a timeout: 30 s).
+    ///
+    /// Counts what happened during the call in the current account, by whatever it was caused.
+    ///
+    /// # Errors
+    ///
+    /// `database` when the counts cannot be read, `closed` while the app shuts down.
+    pub async fn flush(&self, timeout: Option<Duration>) -> Result<Flushed> {
+        let account = self.account().await?;
+        if self.parts().board.owner() {
+            self.flush_here(&account, timeout).await
+        } else {
+            self.flush_elsewhere(&account, timeout.unwrap_or(ELSEWHERE)).await
+        }
+    }
+
+    async fn flush_here(&self, account: &str, timeout: Option<Duration>) -> Result<Flushed> {
+        let Parts { store, board, .. } = self.parts();
+        let before = store.counts(account).await?;
+        let mut changes = store.changes();
+        let mut tally = Tally::default();
+        let mut flushed = board.flushed();
+        let round = board.request_flush();
+        self.wake(Wake::Flush).await;
+        {
+            let mut over = pin!(flushed.wait_for(|done| *done >= round));
+            let mut patience = pin!(self.patience(timeout));
+            loop {
+                tokio::select! {
+                    change = changes.recv() => match change {
+                        Ok(change) => tally.note(&change),
+                        Err(RecvError::Lagged(_)) => tally.missed = true,
+                        Err(RecvError::Closed) => return Err(Error::Closed),
+                    },
+                    // An engine that is gone ends the round as well.
+                    _ = &mut over => break,
+                    () = &mut patience => break,
+                }
+            }
+        }
+        // What the round did was announced before the round was over: it is all here by now.
+        loop {
+            match changes.try_recv() {
+                Ok(change) => tally.note(&change),
+                Err(TryRecvError::Lagged(_)) => tally.missed = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        let (acked, failed) = self.of_account(account, &tally).await?;
+        let after = store.counts(account).await?;
+        let risen = difference(&before, &after);
+        let most = |counted: u64, risen: u64| if tally.missed { counted.max(risen) } else { counted };
+        Ok(Flushed { acked: most(acked, risen.0), failed: most(failed, risen.1), waiting: waiting(&after) })
+    }
+
+    async fn flush_elsewhere(&self, account: &str, timeout: Duration) -> Result<Flushed> {
+        let store = &self.parts().store;
+        let before = store.counts(account).await?;
+        self.wake(Wake::Flush).await;
+        let mut patience = pin!(self.patience(Some(timeout)));
+        let mut late = false;
+        loop {
+            let now = store.counts(account).await?;
+            if late || waiting(&now) == 0 {
+                let (acked, failed) = difference(&before, &now);
+                return Ok(Flushed { acked, failed, waiting: waiting(&now) });
+            }
+            tokio::select! {
+                () = self.patience(Some(super::LOOK_AGAIN)) => {}
+                () = &mut patience => late = true,
+            }
+        }
+    }
+
+    /// How many of those that were settled belong to the account: changes are announced for all of them.
+    async fn of_account(&self, account: &str, tally: &Tally) -> Result<(u64, u64)> {
+        let (mut acked, mut failed) = (0, 0);
+        let ids: Vec<Uuid> = tally.settled.keys().copied().collect();
+        for page in ids.chunks(PAGE) {
+            let filter = Filter { ids: Some(page.to_vec()), ..Filter::default() };
+            for row in self.parts().store.list(account, &filter, None, PAGE as u32).await? {
+                match tally.settled.get(&row.entry.id) {
+                    Some(State::Acked) => acked += 1,
+                    Some(_) => failed += 1,
+                    None => {}
+                }
+            }
+        }
+        Ok((acked, failed))
+    }
+}
+
+/// What was settled, and how, the last time that it was.
+#[derive(Debug, Default)]
+struct Tally {
+    settled: HashMap<Uuid, State>,
+    /// Some changes were announced faster than they were read.
+    missed: bool,
+}
+
+impl Tally {
+    fn note(&mut self, change: &Change) {
+        match change.state {
+            Some(state @ (State::Acked | State::Failed)) => {
+                self.settled.insert(change.id, state);
+            }
+            // A failed one that is retried is on its way again.
+            Some(_) => {
+                self.settled.remove(&change.id);
+            }
+            None => {}
+        }
+    }
+}
+
+fn waiting(counts: &Counts) -> u64 {
+    counts.pending + counts.inflight
+}
+
+fn difference(before: &Counts, after: &Counts) -> (u64, u64) {
+    (after.acked.saturating_sub(before.acked), after.failed.saturating_sub(before.failed))
+}

@@ -1,0 +1,266 @@
+//! What callers hold: the verbs that the webview's commands and Rust apps use.
+//!
+//! An [`Outbox`] writes to the store, reads from it, and wakes the engine. It never sends anything itself, and it never
+//! waits for the network: [`Outbox::enqueue`] is done once the entry is on disk, encrypted.
+
+mod delivered;
+mod enqueue;
+mod flush;
+mod payload;
+mod query;
+mod seal;
+mod steer;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::{broadcast, watch};
+
+pub use self::{
+    flush::Flushed,
+    payload::{EnqueueOptions, OCTET_STREAM, Payload},
+    query::Query,
+    steer::{Discarded, Selection, SelectionFilter},
+};
+use crate::{
+    board::Board,
+    clock::Clock,
+    config::Settings,
+    entry::{Change, Status},
+    error::Result,
+    keychain::Keys,
+    store::Store,
+    wake::{Wake, WakeSignal},
+};
+
+/// The file that tells the process that delivers to look at the database.
+const WAKE_FILE: &str = "wake";
+
+/// How often a process that does not deliver reads again what somebody waits for: the commits of another process reach
+/// it no other way. The process that delivers never does this, and nothing is read while nobody waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The longest that a timeout can be; a longer one is this one. A year: timers cannot do much more.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The verbs. Clones share everything, and any number of callers may use it at once.
+#[derive(Clone)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+}
+
+/// What an outbox works on.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The checked configuration.
+    pub settings: Arc<Settings>,
+    /// Where master keys come from.
+    pub keys: Keys,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Tells the engine of this process to look.
+    pub wake: WakeSignal,
+    /// What the engine of this process publishes.
+    pub board: Board,
+    /// The data folder, where the wake file is.
+    pub folder: PathBuf,
+}
+
+struct Shared {
+    parts: Parts,
+    account: CurrentAccount,
+    /// Rises with every change of `status()` that is this module's own: account, pause, key.
+    version: watch::Sender<u64>,
+}
+
+/// The account that every verb is confined to: read from the store once, then kept in memory, so that `enqueue` has
+/// nothing to wait for.
+#[derive(Default)]
+struct CurrentAccount {
+    known: RwLock<Option<Arc<str>>>,
+    /// Held while a new one is persisted, so that memory and disk end up with the same one. Readers never take it.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl CurrentAccount {
+    fn known(&self) -> Option<Arc<str>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was read from the store, unless somebody set one meanwhile.
+    fn learn(&self, account: String) -> Arc<str> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.get_or_insert_with(|| account.into()).clone()
+    }
+
+    fn replace(&self, account: &str) {
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(account.into());
+    }
+}
+
+impl Outbox {
+    /// An outbox on these parts. Touches neither the disk nor the keychain.
+    pub fn new(parts: Parts) -> Self {
+        let shared = Shared { parts, account: CurrentAccount::default(), version: watch::Sender::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What badges show: the counts of the current account, and everything that holds delivery back.
+    ///
+    /// # Errors
+    ///
+    /// `database` when the counts cannot be read, `closed` while the app shuts down.
+    pub async fn status(&self) -> Result<Status> {
+        // Read first: counts may then be newer than their number says, which the next change puts right, but never older.
+        let seq = self.seq();
+        let account = self.account().await?;
+        let Parts { store, keys, board, .. } = self.parts();
+        let (counts, paused) = tokio::try_join!(store.counts(&account), store.paused())?;
+        Ok(Status {
+            ready: true,
+            seq,
+            counts,
+            paused,
+            owner: board.owner(),
+            account: account.to_string(),
+            key: keys.state(&account),
+            holds: board.holds(),
+        })
+    }
+
+    /// Every state change of this process, after its commit. A receiver that lags reads the state anew.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.parts().store.changes()
+    }
+
+    /// Tells when [`Outbox::status`] may answer something new. Ask for it before the first `status()`: what happens
+    /// between the two is then not missed.
+    pub fn status_changes(&self) -> StatusChanges {
+        let Parts { store, board, .. } = self.parts();
+        StatusChanges { store: store.version(), board: board.version(), own: self.shared.version.subscribe() }
+    }
+
+    /// The current account; `""` when none is used.
+    ///
+    /// # Errors
+    ///
+    /// `database` when it was not read yet and cannot be, `closed` while the app shuts down.
+    pub async fn account(&self) -> Result<Arc<str>> {
+        match self.shared.account.known() {
+            Some(account) => Ok(account),
+            None => Ok(self.shared.account.learn(self.parts().store.account().await?)),
+        }
+    }
+
+    /// Makes `account` the current one, also after a restart. Every verb is confined to it from then on, and only its
+    /// entries are delivered; those of other accounts stay until theirs is the current one again. `""` is the account of
+    /// those who use none.
+    ///
+    /// Where several processes share the database, delivery follows the account that was set last, in whichever of
+    /// them. The verbs of the others stay with theirs until they set another or start anew: what is written in one
+    /// user's window must never be sent as another user's.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` for an account of more than 256 bytes or with control characters.
+    pub async fn set_account(&self, account: &str) -> Result<()> {
+        validate::account(account)?;
+        let _changing = self.shared.account.changing.lock().await;
+        self.parts().store.set_account(account).await?;
+        self.shared.account.replace(account);
+        self.status_changed();
+        self.wake(Wake::Changed).await;
+        Ok(())
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.shared.parts
+    }
+
+    fn now(&self) -> i64 {
+        self.parts().clock.wall()
+    }
+
+    fn status_changed(&self) {
+        self.shared.version.send_modify(|version| *version += 1);
+    }
+
+    /// A sum of numbers that only rise rises whenever one of them does.
+    fn seq(&self) -> u64 {
+        let Parts { store, board, .. } = self.parts();
+        *store.version().borrow() + *board.version().borrow() + *self.shared.version.borrow()
+    }
+
+    /// Tells the process that delivers: this one by its signal, another one by the wake file.
+    async fn wake(&self, wake: Wake) {
+        let Parts { wake: signal, board, folder, .. } = self.parts();
+        signal.wake(wake);
+        if board.owner() {
+            return;
+        }
+        let file = folder.join(WAKE_FILE);
+        let touched = tokio::task::spawn_blocking(move || touch(&file)).await;
+        // The row is on disk, so the owner finds it at its next look; failing the caller would say otherwise.
+        if let Ok(Err(error)) = touched {
+            tracing::warn!(%error, "the process that delivers could not be told of a change");
+        }
+    }
+
+    /// Resolves when the caller's patience ends; never without a timeout.
+    async fn patience(&self, timeout: Option<Duration>) {
+        let Some(timeout) = timeout else { return std::future::pending().await };
+        let clock = &self.parts().clock;
+        clock.sleep_until(clock.now() + timeout.min(LONGEST_TIMEOUT)).await;
+    }
+
+    /// In a process that does not deliver: resolves when it is time to read again. Never in the one that does, which
+    /// hears of every change.
+    async fn look_again(&self) {
+        if self.parts().board.owner() {
+            return std::future::pending().await;
+        }
+        self.patience(Some(LOOK_AGAIN)).await;
+    }
+}
+
+/// See [`Outbox::status_changes`].
+#[derive(Debug, Clone)]
+pub struct StatusChanges {
+    store: watch::Receiver<u64>,
+    board: watch::Receiver<u64>,
+    own: watch::Receiver<u64>,
+}
+
+impl StatusChanges {
+    /// Resolves once something changed since the last call. Any number of changes between two calls are one. Answers
+    /// false when there is nothing left that could change: the app shuts down. Cancel-safe.
+    pub async fn changed(&mut self) -> bool {
+        let Self { store, board, own } = self;
+        let alive = tokio::select! {
+            changed = store.changed() => changed.is_ok(),
+            changed = board.changed() => changed.is_ok(),
+            changed = own.changed() => changed.is_ok(),
+        };
+        // One status answers for all three.
+        store.mark_unchanged();
+        board.mark_unchanged();
+        own.mark_unchanged();
+        alive
+    }
+}
+
+/// Writes one byte: a watcher sees the modification, and the file never grows.
+fn touch(file: &std::path::Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::io::Write::write_all(&mut options.open(file)?, b"1")
+}

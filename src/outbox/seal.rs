@@ -1,0 +1,185 @@
+//! Where plaintext becomes ciphertext, and back: master keys, records, digests.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{
+    Outbox, Parts,
+    payload::{EnqueueOptions, Payload},
+};
+use crate::{
+    cipher::{Binding, DataKey, KeyId, MasterKey, Part},
+    entry::KeyState,
+    error::{Error, Result},
+    keychain::KeyRecord,
+    store::{Existing, SealedPayload},
+    wake::Wake,
+};
+
+/// The generation of a payload as it was enqueued.
+pub(super) const FIRST_GENERATION: u32 = 1;
+
+impl Outbox {
+    /// The account's master key: from memory when it is there, else from its source, which may ask the user.
+    pub(super) async fn master_key(&self, account: &str) -> Result<Arc<MasterKey>> {
+        let Parts { store, keys, .. } = self.parts();
+        if let Some(key) = keys.cached(account) {
+            return Ok(key);
+        }
+        let before = keys.state(account).state;
+        let record = || async {
+            let (id, encrypted_rows) = store.key_record(account).await?;
+            Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
+        };
+        let keep = |id: KeyId| store.keep_key(account, id.0, self.now());
+        let key = keys.get(account, record, keep).await;
+        let after = keys.state(account).state;
+        if before != after {
+            self.status_changed();
+            if after == KeyState::Ready && before != KeyState::Unused {
+                // The engine waits for just this.
+                self.parts().wake.wake(Wake::Keychain);
+            }
+        }
+        key
+    }
+}
+
+/// Seals everything of a new entry under a data key of its own.
+pub(super) fn seal(
+    master: &MasterKey,
+    binding: &Binding<'_>,
+    payload: &Payload,
+    options: &EnqueueOptions,
+) -> SealedPayload {
+    let (data, wrapped_key) = master.new_data_key(binding);
+    SealedPayload {
+        generation: binding.generation,
+        key_id: master.id().0,
+        wrapped_key,
+        body: data.seal(Part::Payload, binding, payload.as_bytes()),
+        params: encode(&options.params).map(|params| data.seal(Part::Params, binding, &params)),
+        digest: data.seal(Part::Digest, binding, &digest(binding, payload, options)),
+    }
+}
+
+/// Whether the entry on disk is the one that is enqueued once more.
+pub(super) fn is_same(
+    master: &MasterKey,
+    existing: &Existing,
+    account: &str,
+    kind: &str,
+    payload: &Payload,
+    options: &EnqueueOptions,
+) -> Result<bool> {
+    if existing.account != account || existing.kind != kind || existing.key != options.key {
+        return Ok(false);
+    }
+    let binding = Binding {
+        account: &existing.account,
+        id: existing.id,
+        kind: &existing.kind,
+        key: existing.key.as_deref(),
+        content_type: &existing.content_type,
+        generation: existing.generation,
+    };
+    let damaged = |_| Error::Undecryptable(existing.id);
+    let data = master.unwrap(&existing.wrapped_key, &binding).map_err(damaged)?;
+    let known = data.open(Part::Digest, &binding, &existing.digest).map_err(damaged)?;
+    Ok(known.as_slice() == digest(&Binding { content_type: payload.content_type(), ..binding }, payload, options))
+}
+
+/// Opens a payload.
+pub(super) fn open(master: &MasterKey, binding: &Binding<'_>, sealed: &SealedPayload) -> Result<Zeroizing<Vec<u8>>> {
+    let open = |data: DataKey| data.open(Part::Payload, binding, &sealed.body);
+    master.unwrap(&sealed.wrapped_key, binding).and_then(open).map_err(|_| Error::Undecryptable(binding.id))
+}
+
+/// Params as they are sealed: a JSON object of strings. None when there are none.
+fn encode(params: &BTreeMap<String, String>) -> Option<Zeroizing<Vec<u8>>> {
+    if params.is_empty() {
+        return None;
+    }
+    let text = serde_json::to_vec(params).expect("a map of strings always is a JSON object");
+    Some(Zeroizing::new(text))
+}
+
+/// What makes two enqueues of one id the same: kind, key, content type, queue as the caller said it, params, payload.
+/// Every part carries its length, so that no two sequences of parts are the same bytes.
+fn digest(binding: &Binding<'_>, payload: &Payload, options: &EnqueueOptions) -> [u8; 32] {
+    let mut hash = Canonical(Sha256::new());
+    hash.part(b"storage-sync entry 1");
+    hash.part(binding.kind.as_bytes());
+    hash.maybe(binding.key.map(str::as_bytes));
+    hash.part(binding.content_type.as_bytes());
+    hash.maybe(options.queue.map(|queue| queue.as_str().as_bytes()));
+    hash.length(options.params.len());
+    for (name, value) in &options.params {
+        hash.part(name.as_bytes());
+        hash.part(value.as_bytes());
+    }
+    hash.part(payload.as_bytes());
+    hash.0.finalize().into()
+}
+
+struct Canonical(Sha256);
+
+impl Canonical {
+    fn length(&mut self, length: usize) {
+        self.0.update((length as u64).to_be_bytes());
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        self.length(bytes.len());
+        self.0.update(bytes);
+    }
+
+    fn maybe(&mut self, bytes: Option<&[u8]>) {
+        self.length(usize::from(bytes.is_some()));
+        self.part(bytes.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    use crate::entry::Queue;
+
+    fn of(
+        kind: &str,
+        key: Option<&str>,
+        params: &[(&str, &str)],
+        queue: Option<Queue>,
+        body: &str,
+        content_type: &str,
+    ) -> [u8; 32] {
+        let binding = Binding { account: "", id: Uuid::nil(), kind, key, content_type, generation: FIRST_GENERATION };
+        let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = EnqueueOptions { params, queue, ..EnqueueOptions::default() };
+        digest(&binding, &Payload::bytes(body, content_type), &options)
+    }
+
+    #[test]
+    fn a_digest_tells_apart_what_only_its_borders_tell_apart() {
+        let all = [
+            of("form", Some("a"), &[], None, "x", "t/t"),
+            of("form", None, &[], None, "x", "t/t"),
+            of("form", Some(""), &[], None, "x", "t/t"),
+            of("forma", Some(""), &[], None, "x", "t/t"),
+            of("form", Some("a"), &[("p", "q")], None, "x", "t/t"),
+            of("form", Some("a"), &[("pq", "")], None, "x", "t/t"),
+            of("form", Some("a"), &[("p", ""), ("q", "")], None, "x", "t/t"),
+            of("form", Some("a"), &[], Some(Queue::Latest), "x", "t/t"),
+            of("form", Some("a"), &[], Some(Queue::Every), "x", "t/t"),
+            of("form", Some("a"), &[], None, "y", "t/t"),
+            of("form", Some("a"), &[], None, "x", "t/u"),
+        ];
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(all[0], of("form", Some("a"), &[], None, "x", "t/t"));
+    }
+}

@@ -1,0 +1,188 @@
+//! What is refused before anything is written and before the keychain is touched.
+//!
+//! No message quotes a value that a caller gave: keys, params and payloads may be anything, and messages reach logs.
+
+use uuid::Uuid;
+
+use super::payload::{EnqueueOptions, Payload};
+use crate::{
+    config::{Body, Endpoint, Settings},
+    error::{Error, Result},
+};
+
+const KEY_BYTES: usize = 512;
+const ACCOUNT_BYTES: usize = 256;
+const PARAMS: usize = 32;
+const CONTENT_TYPE_BYTES: usize = 255;
+
+/// Everything that can be known of a new entry without its row: answers the endpoint that it goes to.
+pub(super) fn entry<'a>(
+    settings: &'a Settings,
+    kind: &str,
+    id: Uuid,
+    payload: &Payload,
+    options: &EnqueueOptions,
+) -> Result<&'a Endpoint> {
+    let endpoint = settings.endpoint(kind).ok_or_else(|| settings.unknown_kind(kind))?;
+    if id.is_nil() || id.is_max() {
+        return Err(Error::argument("`id` must be a UUID made for this entry: leave it out to get a fresh one"));
+    }
+    if let Some(given) = &options.key {
+        key(given)?;
+    }
+    body(endpoint, payload)?;
+    size(payload, settings.limits.payload_bytes)?;
+    target(endpoint, options)?;
+    Ok(endpoint)
+}
+
+/// An account's id.
+pub(super) fn account(account: &str) -> Result<()> {
+    if account.len() > ACCOUNT_BYTES {
+        let message = format!("`account` has {} bytes and may have {ACCOUNT_BYTES}: use an opaque id", account.len());
+        return Err(Error::argument(message));
+    }
+    if account.chars().any(char::is_control) {
+        return Err(Error::argument("`account` holds control characters: use an opaque id"));
+    }
+    Ok(())
+}
+
+fn key(key: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::argument("`key` is empty: name the thing that the entry is about, or leave it out"));
+    }
+    if key.len() > KEY_BYTES {
+        let message = format!("`key` has {} bytes and may have {KEY_BYTES}: use a shorter name", key.len());
+        return Err(Error::argument(message));
+    }
+    if key.chars().any(char::is_control) {
+        return Err(Error::argument("`key` holds control characters: remove them"));
+    }
+    Ok(())
+}
+
+fn body(endpoint: &Endpoint, payload: &Payload) -> Result<()> {
+    let kind = &endpoint.kind;
+    match (endpoint.body, payload) {
+        (Body::Json, Payload::Json(_)) => Ok(()),
+        (Body::Raw, Payload::Bytes { content_type, .. }) => media_type(content_type),
+        (Body::Json, Payload::Bytes { .. }) => Err(Error::argument(format!(
+            "endpoint `{kind}` takes JSON values and was given bytes: enqueue a value, or configure `\"body\": \"raw\"`"
+        ))),
+        (Body::Raw, Payload::Json(_)) => Err(Error::argument(format!(
+            "endpoint `{kind}` takes bytes and was given a JSON value: enqueue bytes (a `Uint8Array` in JavaScript), or \
+             configure `\"body\": \"json\"`"
+        ))),
+    }
+}
+
+fn size(payload: &Payload, limit: u64) -> Result<()> {
+    let bytes = payload.as_bytes().len() as u64;
+    if bytes > limit { Err(Error::PayloadTooLarge { bytes, limit }) } else { Ok(()) }
+}
+
+/// Tries the URL out as the engine will expand it, so that what cannot be sent is never stored.
+fn target(endpoint: &Endpoint, options: &EnqueueOptions) -> Result<()> {
+    let given = options.params.len();
+    if given > PARAMS {
+        return Err(Error::argument(format!(
+            "`params` has {given} entries and may have {PARAMS}: give what the URL names"
+        )));
+    }
+    endpoint.url.check(options.key.as_deref(), &options.params)
+}
+
+/// `type/subtype; name=value; name="quoted"` as RFC 9110, 8.3.1 says.
+fn media_type(text: &str) -> Result<()> {
+    if text.len() > CONTENT_TYPE_BYTES {
+        let message =
+            format!("the content type has {} bytes and may have {CONTENT_TYPE_BYTES}: shorten it", text.len());
+        return Err(Error::argument(message));
+    }
+    if is_media_type(text) {
+        return Ok(());
+    }
+    Err(Error::argument("the content type is no media type: write one like `image/png` or `application/octet-stream`"))
+}
+
+fn is_media_type(text: &str) -> bool {
+    let (essence, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
+    let Some((kind, subtype)) = essence.trim_end_matches([' ', '\t']).split_once('/') else { return false };
+    if !is_token(kind) || !is_token(subtype) {
+        return false;
+    }
+    while let Some(parameter) = rest.strip_prefix(';') {
+        let Some((name, value)) = parameter.trim_start_matches([' ', '\t']).split_once('=') else { return false };
+        let Some(after) = after_value(value) else { return false };
+        if !is_token(name) {
+            return false;
+        }
+        rest = after.trim_start_matches([' ', '\t']);
+    }
+    rest.is_empty()
+}
+
+/// What follows the token or quoted string at the start of `text`.
+fn after_value(text: &str) -> Option<&str> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ' ', '\t']).unwrap_or(text.len());
+        return is_token(&text[..end]).then(|| &text[end..]);
+    };
+    let mut escaped = false;
+    for (at, character) in quoted.char_indices() {
+        match character {
+            '"' if !escaped => return Some(&quoted[at + 1..]),
+            '\\' if !escaped => escaped = true,
+            ' '..='~' | '\t' => escaped = false,
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_type_is_a_media_type_with_or_without_parameters() {
+        for good in [
+            "image/png",
+            "text/plain;charset=utf-8",
+            "text/plain ; charset=\"a b;\\\"c\" ;x=1",
+            "application/vnd.api+json; profile=\"https://example.com/\"",
+        ] {
+            assert!(is_media_type(good), "{good}");
+        }
+        for bad in [
+            "",
+            "image",
+            "/png",
+            "image/",
+            "image/png/x",
+            "image /png",
+            "text/plain;",
+            "text/plain;charset",
+            "text/plain;charset=",
+            "text/plain; a=\"b",
+            "text/plain\r\nX-Evil: 1",
+            "text/plain; a=\"\r\n\"",
+            "text/plän",
+            "text/plain; a=b c",
+        ] {
+            assert!(!is_media_type(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_short_and_printable() {
+        assert!(account("").is_ok() && account(&"a".repeat(256)).is_ok());
+        assert!(account(&"a".repeat(257)).is_err() && account("a\u{0}").is_err());
+    }
+}

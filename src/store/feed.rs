@@ -1,0 +1,63 @@
+//! What a transaction changed, noted by triggers of the write connection, so that no path can forget to tell.
+
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    Head, Promoted,
+    fault::Fault,
+    sql::{Batch, get, get_id},
+};
+use crate::entry::State;
+
+/// Temporary: they belong to this connection, live in memory and roll back with the transaction.
+const SET_UP: &str = "
+CREATE TEMP TABLE feed (what TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, state TEXT);
+CREATE TEMP TRIGGER feed_state AFTER UPDATE OF state ON main.entries WHEN OLD.state <> NEW.state BEGIN
+    INSERT INTO feed VALUES ('state', NEW.seq, NEW.id, NEW.kind, NEW.state);
+END;
+CREATE TEMP TRIGGER feed_gone AFTER DELETE ON main.entries BEGIN
+    INSERT INTO feed VALUES ('state', OLD.seq, OLD.id, OLD.kind, NULL);
+END;
+CREATE TEMP TRIGGER feed_head AFTER UPDATE OF head ON main.entries WHEN OLD.head = 0 AND NEW.head = 1 BEGIN
+    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state);
+END;";
+
+/// One state change; `None` when the row is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Changed {
+    pub(super) id: Uuid,
+    pub(super) kind: String,
+    pub(super) state: Option<State>,
+}
+
+/// Called once per write connection.
+pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    sqlx::raw_sql(SET_UP).execute(connection).await?;
+    Ok(())
+}
+
+/// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the emptying.
+pub(super) fn push(batch: &mut Batch) -> usize {
+    let first = batch.push("SELECT id, kind, state FROM temp.feed WHERE what = 'state' ORDER BY rowid");
+    batch.push(
+        "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f JOIN entries e ON e.seq = f.seq \
+         WHERE f.what = 'head' AND e.state = 'pending' AND e.head = 1 ORDER BY e.seq",
+    );
+    batch.push("DELETE FROM temp.feed");
+    first
+}
+
+/// Reads a row of the first statement.
+pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
+    Ok(Changed { id: get_id(row, "id")?, kind: get(row, "kind")?, state: get::<Option<&str>>(row, "state")?.and_then(State::parse) })
+}
+
+/// Reads a row of the second statement.
+pub(super) fn promoted(row: &SqliteRow) -> Result<Promoted, Fault> {
+    Ok(Promoted {
+        account: get(row, "account")?,
+        kind: get(row, "kind")?,
+        head: Head { seq: get(row, "seq")?, lane: get(row, "lane")? },
+    })
+}

@@ -1,0 +1,210 @@
+-- What is `lane`, `head`, `base`, `possibly_sent`: see the crate documentation. Payloads, params and requests are ciphertext.
+-- Revisions stay below 2^53, so that JSON numbers hold them. Timestamps are for display: nothing is ordered by them.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY NOT NULL,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which master keys the rows were written with.
+CREATE TABLE keys (
+    account    TEXT NOT NULL,
+    key_id     BLOB NOT NULL,
+    current    INTEGER NOT NULL CHECK (current IN (0, 1)),
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (account, key_id)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX keys_current ON keys (account) WHERE current = 1;
+
+-- Server floors, as the time that remained when they were noted.
+CREATE TABLE floors (
+    name         TEXT PRIMARY KEY NOT NULL,
+    remaining_ms INTEGER NOT NULL,
+    noted_at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Kept by triggers, so that a badge costs the same at any number of rows.
+CREATE TABLE counts (
+    account TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    state   TEXT NOT NULL,
+    n       INTEGER NOT NULL CHECK (n >= 0),
+    PRIMARY KEY (account, kind, state)
+) STRICT, WITHOUT ROWID;
+
+-- What is known of one thing. Outlives its entries.
+CREATE TABLE lanes (
+    lane         INTEGER PRIMARY KEY,
+    account      TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    -- Highest revision of ours that may be on the server.
+    revision     INTEGER NOT NULL DEFAULT 0 CHECK (revision BETWEEN 0 AND 9007199254740991),
+    -- Highest revision that the server is known to hold.
+    seen         INTEGER NOT NULL DEFAULT 0 CHECK (seen BETWEEN 0 AND 9007199254740991),
+    canonical_id TEXT,
+    etag         TEXT,
+    -- Whether the thing exists on the server.
+    thing        TEXT NOT NULL DEFAULT 'unknown' CHECK (thing IN ('yes', 'no', 'unknown')),
+    UNIQUE (account, kind, key)
+) STRICT;
+
+-- AUTOINCREMENT: a seq names one entry for ever, also after the newest row was deleted.
+CREATE TABLE entries (
+    seq             INTEGER PRIMARY KEY AUTOINCREMENT,
+    id              BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+    account         TEXT NOT NULL,
+    kind            TEXT NOT NULL,
+    key             TEXT,
+    -- Absent for an entry without a key, which is a lane of its own.
+    lane            INTEGER REFERENCES lanes (lane),
+    -- 1 when no earlier entry of its lane is pending, in flight or failed. Kept by triggers; means nothing for settled rows.
+    head            INTEGER NOT NULL DEFAULT 0 CHECK (head IN (0, 1)),
+    state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'inflight', 'acked', 'failed', 'superseded')),
+    queue           TEXT NOT NULL CHECK (queue IN ('latest', 'every')),
+    -- create, update or delete, where an endpoint tells them apart.
+    action          TEXT,
+    content_type    TEXT NOT NULL,
+    bytes           INTEGER NOT NULL,
+    -- The app's own version of the payload's form.
+    payload_version INTEGER NOT NULL DEFAULT 0,
+    reason          TEXT,
+    status          INTEGER,
+    last_error      TEXT,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    possibly_sent   INTEGER NOT NULL DEFAULT 0 CHECK (possibly_sent IN (0, 1)),
+    -- When the first byte under the current idempotency key may have left.
+    first_sent_at   INTEGER,
+    -- The highest server revision that the lane had seen when this was enqueued.
+    base            INTEGER NOT NULL DEFAULT 0,
+    -- On the wire; frozen at the first claim.
+    revision        INTEGER CHECK (revision BETWEEN 0 AND 9007199254740991),
+    device          BLOB NOT NULL,
+    -- n of the idempotency key "<id>.<n>".
+    key_suffix      INTEGER NOT NULL DEFAULT 0,
+    -- The user said: send it although it may have been applied.
+    forced          INTEGER NOT NULL DEFAULT 0,
+    canonical_id    TEXT,
+    -- The id of the newer entry that replaced it.
+    successor       BLOB,
+    -- Beaten on the server: its payload is kept for a while.
+    lost            INTEGER NOT NULL DEFAULT 0 CHECK (lost IN (0, 1)),
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL
+) STRICT;
+
+-- What is due. A query repeats the literal predicate.
+CREATE INDEX entries_due ON entries (account, kind, seq) WHERE state = 'pending' AND head = 1;
+-- Who is next in a lane, however long its history is.
+CREATE INDEX entries_lane ON entries (lane, seq) WHERE lane IS NOT NULL AND state IN ('pending', 'inflight', 'failed');
+-- Lists of what is not settled, and recovery.
+CREATE INDEX entries_pending ON entries (account, seq) WHERE state = 'pending';
+CREATE INDEX entries_inflight ON entries (account, seq) WHERE state = 'inflight';
+CREATE INDEX entries_failed ON entries (account, seq) WHERE state = 'failed';
+-- What may be pruned.
+CREATE INDEX entries_settled ON entries (seq) WHERE state IN ('acked', 'superseded') AND lost = 0;
+
+-- Beside the entries: a state change must not rewrite the payload. Deferred, because the payload is there before the row that a trigger may settle at once.
+CREATE TABLE payloads (
+    seq         INTEGER PRIMARY KEY REFERENCES entries (seq) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    generation  INTEGER NOT NULL,
+    key_id      BLOB NOT NULL,
+    -- Key and digest outlive the body, so that the same id with the same bytes is known again.
+    wrapped_key BLOB NOT NULL,
+    digest      BLOB NOT NULL,
+    params      BLOB,
+    body        BLOB
+) STRICT;
+
+-- The frozen request of an entry that may have been sent.
+CREATE TABLE requests (
+    seq    INTEGER PRIMARY KEY REFERENCES entries (seq) ON DELETE CASCADE,
+    sealed BLOB NOT NULL
+) STRICT;
+
+-- What was discarded although it may have been applied.
+CREATE TABLE tombstones (
+    id         BLOB PRIMARY KEY NOT NULL,
+    account    TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    key        TEXT,
+    revision   INTEGER,
+    key_suffix INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Which canonical id an entry got; kept longer than the entry, for what refers to it.
+CREATE TABLE mappings (
+    id           BLOB PRIMARY KEY NOT NULL,
+    account      TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    canonical_id TEXT NOT NULL,
+    created_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER entries_count_insert AFTER INSERT ON entries BEGIN
+    INSERT INTO counts (account, kind, state, n) VALUES (NEW.account, NEW.kind, NEW.state, 1)
+        ON CONFLICT (account, kind, state) DO UPDATE SET n = n + 1;
+END;
+
+CREATE TRIGGER entries_count_state AFTER UPDATE OF state ON entries WHEN OLD.state <> NEW.state BEGIN
+    UPDATE counts SET n = n - 1 WHERE account = OLD.account AND kind = OLD.kind AND state = OLD.state;
+    INSERT INTO counts (account, kind, state, n) VALUES (NEW.account, NEW.kind, NEW.state, 1)
+        ON CONFLICT (account, kind, state) DO UPDATE SET n = n + 1;
+END;
+
+CREATE TRIGGER entries_count_delete AFTER DELETE ON entries BEGIN
+    UPDATE counts SET n = n - 1 WHERE account = OLD.account AND kind = OLD.kind AND state = OLD.state;
+END;
+
+-- A new entry replaces the run of `latest` ones right before it that no server can hold, then takes its place in the lane.
+-- An `every` entry, one in flight and one that may have been sent end the run.
+CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL AND NEW.state IN ('pending', 'inflight', 'failed') BEGIN
+    UPDATE entries SET state = 'superseded', successor = NEW.id, reason = NULL, updated_at = NEW.updated_at
+        WHERE NEW.queue = 'latest' AND NEW.state = 'pending'
+          AND lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq
+          AND seq > coalesce((
+              SELECT seq FROM entries
+              WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq
+                AND NOT (queue = 'latest' AND state IN ('pending', 'failed') AND possibly_sent = 0)
+              ORDER BY seq DESC LIMIT 1), 0);
+    UPDATE entries SET head = 1
+        WHERE seq = NEW.seq AND head = 0
+          AND NOT EXISTS (
+              SELECT 1 FROM entries
+              WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq);
+END;
+
+CREATE TRIGGER entries_leave AFTER UPDATE OF state ON entries
+    WHEN NEW.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed') AND NEW.state IN ('acked', 'superseded') BEGIN
+    UPDATE entries SET head = 1
+        WHERE head = 0 AND seq = (
+            SELECT seq FROM entries
+            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+END;
+
+-- A settled entry that is revived takes its old place.
+CREATE TRIGGER entries_return AFTER UPDATE OF state ON entries
+    WHEN NEW.lane IS NOT NULL AND OLD.state IN ('acked', 'superseded') AND NEW.state IN ('pending', 'inflight', 'failed') BEGIN
+    UPDATE entries SET head = 0
+        WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1;
+    UPDATE entries SET head = 1
+        WHERE seq = (
+            SELECT seq FROM entries
+            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+END;
+
+CREATE TRIGGER entries_gone AFTER DELETE ON entries
+    WHEN OLD.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed') BEGIN
+    UPDATE entries SET head = 1
+        WHERE head = 0 AND seq = (
+            SELECT seq FROM entries
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+END;
+
+-- What nobody will send again goes in the same commit.
+CREATE TRIGGER entries_forget AFTER UPDATE OF state ON entries
+    WHEN NEW.state IN ('acked', 'superseded') AND OLD.state <> NEW.state AND NEW.lost = 0 BEGIN
+    UPDATE payloads SET body = NULL, params = NULL WHERE seq = NEW.seq;
+    DELETE FROM requests WHERE seq = NEW.seq;
+END;

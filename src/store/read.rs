@@ -1,0 +1,259 @@
+//! Reads, on connections of their own: they never wait for the writer.
+
+use std::time::Duration;
+
+use sqlx::{Sqlite, pool::PoolConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    Filter, Head, Loaded, Row, SealedPayload, Store,
+    fault::Fault,
+    filter::Condition,
+    sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
+};
+use crate::{
+    entry::{Counts, Entry, Queue, Reason, State},
+    error::{Error, Result},
+};
+
+/// Rows that one statement asks for by number.
+const CHUNK: usize = 1000;
+/// How often a read looks whether the database is open again.
+const REOPENING: Duration = Duration::from_millis(20);
+
+/// What a [`Row`] is made of. The head of the lane is what a row behind it waits for.
+const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
+    e.revision, e.canonical_id, e.successor, e.content_type, e.bytes, e.created_at, e.updated_at, \
+    CASE WHEN e.state = 'pending' AND e.head = 0 THEN (SELECT b.id FROM entries b \
+        WHERE b.lane = e.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.seq < e.seq ORDER BY b.seq LIMIT 1) END AS behind";
+
+impl Store {
+    /// Runs a batch on a read connection.
+    pub(super) async fn ask(&self, batch: Batch) -> Result<Answers> {
+        let answers = async { batch.run(&mut *self.reader().await?).await };
+        answers.await.map_err(|fault| self.shared.failed(fault))
+    }
+
+    /// Waits while the database is reopened, but not once it is closed.
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, Fault> {
+        loop {
+            match self.shared.pool().acquire().await.map_err(Fault::from) {
+                Err(Fault::Closed) if !self.closed() => tokio::time::sleep(REOPENING).await,
+                acquired => return acquired,
+            }
+        }
+    }
+
+    async fn ask_one(&self, batch: Batch) -> Result<Vec<SqliteRow>> {
+        Ok(self.ask(batch).await?.pop().unwrap_or_default())
+    }
+
+    fn read<T>(&self, rows: &[SqliteRow], read: impl Fn(&SqliteRow) -> Result<T, Fault>) -> Result<Vec<T>> {
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|fault| self.shared.failed(fault))
+    }
+
+    pub(super) async fn read_floors(&self) -> Result<Vec<(String, u64, i64)>> {
+        let mut batch = Batch::default();
+        batch.push("SELECT name, remaining_ms, noted_at FROM floors ORDER BY name");
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, |row| Ok((get(row, "name")?, get_u64(row, "remaining_ms")?, get(row, "noted_at")?)))
+    }
+
+    pub(super) async fn read_pending_kinds(&self) -> Result<Vec<(String, String)>> {
+        let mut batch = Batch::default();
+        batch.push("SELECT account, kind FROM counts WHERE state = 'pending' AND n > 0 ORDER BY account, kind");
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, |row| Ok((get(row, "account")?, get(row, "kind")?)))
+    }
+
+    pub(super) async fn read_heads(&self, account: &str, kind: &str, after: i64, limit: u32) -> Result<Vec<Head>> {
+        let mut batch = Batch::default();
+        batch.push(super::HEADS);
+        batch.bind(account.to_owned()).bind(kind.to_owned()).bind(after).bind(i64::from(limit));
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, |row| Ok(Head { seq: get(row, "seq")?, lane: get(row, "lane")? }))
+    }
+
+    pub(super) async fn read_entries(&self, seqs: &[i64]) -> Result<Vec<Loaded>> {
+        let mut batch = Batch::default();
+        for seqs in seqs.chunks(CHUNK) {
+            batch.push(&format!(
+                "SELECT e.seq, e.id, e.account, e.kind, e.key, e.lane, e.queue, e.content_type, e.attempts, e.possibly_sent, e.first_sent_at, \
+                        e.base, e.revision, e.device, e.key_suffix, e.forced, coalesce(l.revision, 0) AS lane_revision, l.canonical_id, \
+                        p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed \
+                 FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
+                 WHERE e.seq IN ({}) AND e.state = 'pending' ORDER BY e.seq",
+                places(seqs.len())
+            ));
+            for seq in seqs {
+                batch.bind(*seq);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<SqliteRow> = self.ask(batch).await?.into_iter().flatten().collect();
+        self.read(&rows, loaded)
+    }
+
+    pub(super) async fn read_row(&self, account: &str, id: Uuid) -> Result<Option<Row>> {
+        let mut batch = Batch::default();
+        batch.push(&format!("SELECT {ROW} FROM entries e WHERE e.id = ? AND e.account = ?"));
+        batch.bind_id(id).bind(account.to_owned());
+        let rows = self.ask_one(batch).await?;
+        Ok(self.read(&rows, row)?.pop())
+    }
+
+    pub(super) async fn read_payload(&self, account: &str, id: Uuid) -> Result<Option<(Row, SealedPayload)>> {
+        let mut batch = Batch::default();
+        batch.push(&format!(
+            "SELECT {ROW}, p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body \
+             FROM entries e JOIN payloads p ON p.seq = e.seq WHERE e.id = ? AND e.account = ?"
+        ));
+        batch.bind_id(id).bind(account.to_owned());
+        let rows = self.ask_one(batch).await?;
+        Ok(self.read(&rows, |found| Ok((row(found)?, sealed(found)?)))?.pop())
+    }
+
+    pub(super) async fn read_list(&self, account: &str, filter: &Filter, after: Option<Uuid>, limit: u32) -> Result<Vec<Row>> {
+        filter.check()?;
+        let before = match after {
+            Some(id) => self.read_row(account, id).await?.ok_or(Error::NotFound(id))?.seq,
+            None => i64::MAX,
+        };
+        let condition = Condition::new(account, filter);
+        let mut batch = Batch::default();
+        let mut arms = Vec::new();
+        // One arm per state, each in order by an index of its own: merged, not sorted, however many rows match.
+        for state in super::STATES.into_iter().filter(|state| filter.wants(*state)) {
+            arms.push(format!("SELECT seq FROM entries WHERE state = '{}' AND seq < ? AND {}", state.as_str(), condition.text));
+        }
+        if arms.is_empty() {
+            return Ok(Vec::new());
+        }
+        if arms.len() == super::STATES.len() {
+            // All states are the table itself.
+            arms = vec![format!("SELECT seq FROM entries WHERE seq < ? AND {}", condition.text)];
+        }
+        batch.push(&format!(
+            "SELECT {ROW} FROM entries e WHERE e.seq IN (SELECT seq FROM ({} ORDER BY seq DESC LIMIT ?)) ORDER BY e.seq DESC",
+            arms.join(" UNION ALL ")
+        ));
+        for _ in &arms {
+            batch.bind(before);
+            condition.bind(&mut batch);
+        }
+        batch.bind(i64::from(limit));
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, row)
+    }
+
+    pub(super) async fn read_key_record(&self, account: &str) -> Result<(Option<[u8; 16]>, bool)> {
+        let mut batch = Batch::default();
+        batch.push("SELECT key_id FROM keys WHERE account = ? AND current = 1");
+        batch.bind(account.to_owned());
+        // An acked row counts too: its digest is sealed, and the same id must be known again.
+        batch.push("SELECT EXISTS (SELECT 1 FROM counts WHERE account = ? AND n > 0) AS found");
+        batch.bind(account.to_owned());
+        let answers = self.ask(batch).await?;
+        let key = self.read(&answers[0], |row| get_key_id(row, "key_id"))?.pop();
+        let rows = self.read(&answers[1], |row| get::<i64>(row, "found"))?.pop();
+        Ok((key, rows == Some(1)))
+    }
+
+    pub(super) async fn read_counts(&self, account: &str) -> Result<Counts> {
+        let mut batch = Batch::default();
+        batch.push("SELECT state, sum(n) AS n FROM counts WHERE account = ? GROUP BY state");
+        batch.bind(account.to_owned());
+        let rows = self.ask_one(batch).await?;
+        let mut counts = Counts::default();
+        for (state, n) in self.read(&rows, |row| Ok((get::<String>(row, "state")?, get_u64(row, "n")?)))? {
+            match State::parse(&state) {
+                Some(State::Pending) => counts.pending = n,
+                Some(State::Inflight) => counts.inflight = n,
+                Some(State::Acked) => counts.acked = n,
+                Some(State::Failed) => counts.failed = n,
+                _ => {}
+            }
+        }
+        Ok(counts)
+    }
+
+    pub(super) async fn read_paused(&self) -> Result<bool> {
+        let mut batch = Batch::default();
+        batch.push("SELECT value FROM meta WHERE name = 'paused'");
+        let rows = self.ask_one(batch).await?;
+        Ok(self.read(&rows, |row| get::<i64>(row, "value"))?.pop() == Some(1))
+    }
+
+    pub(super) async fn read_account(&self) -> Result<String> {
+        let mut batch = Batch::default();
+        batch.push("SELECT value FROM meta WHERE name = 'account'");
+        let rows = self.ask_one(batch).await?;
+        Ok(self.read(&rows, |row| get(row, "value"))?.pop().unwrap_or_default())
+    }
+}
+
+fn loaded(row: &SqliteRow) -> Result<Loaded, Fault> {
+    Ok(Loaded {
+        seq: get(row, "seq")?,
+        id: get_id(row, "id")?,
+        account: get(row, "account")?,
+        kind: get(row, "kind")?,
+        key: get(row, "key")?,
+        lane: get(row, "lane")?,
+        queue: queue(row)?,
+        content_type: get(row, "content_type")?,
+        attempts: get_u32(row, "attempts")?,
+        possibly_sent: get::<i64>(row, "possibly_sent")? != 0,
+        first_sent_at: get(row, "first_sent_at")?,
+        base: get_u64(row, "base")?,
+        revision: get::<Option<i64>>(row, "revision")?.and_then(|revision| u64::try_from(revision).ok()),
+        device: get_id(row, "device")?,
+        key_suffix: get_u32(row, "key_suffix")?,
+        forced: get::<i64>(row, "forced")? != 0,
+        lane_revision: get_u64(row, "lane_revision")?,
+        canonical_id: get(row, "canonical_id")?,
+        payload: sealed(row)?,
+        request: get(row, "sealed")?,
+    })
+}
+
+fn sealed(row: &SqliteRow) -> Result<SealedPayload, Fault> {
+    Ok(SealedPayload {
+        generation: get_u32(row, "generation")?,
+        key_id: get_key_id(row, "key_id")?,
+        wrapped_key: get(row, "wrapped_key")?,
+        digest: get(row, "digest")?,
+        params: get(row, "params")?,
+        body: get::<Option<Vec<u8>>>(row, "body")?.unwrap_or_default(),
+    })
+}
+
+fn queue(row: &SqliteRow) -> Result<Queue, Fault> {
+    Queue::parse(get(row, "queue")?).ok_or_else(|| Fault::damaged("queue"))
+}
+
+fn row(row: &SqliteRow) -> Result<Row, Fault> {
+    let entry = Entry {
+        id: get_id(row, "id")?,
+        kind: get(row, "kind")?,
+        key: get(row, "key")?,
+        state: State::parse(get(row, "state")?).ok_or_else(|| Fault::damaged("state"))?,
+        reason: get::<Option<&str>>(row, "reason")?.and_then(Reason::parse),
+        waiting_for: None,
+        queue: queue(row)?,
+        attempts: get_u32(row, "attempts")?,
+        possibly_sent: get::<i64>(row, "possibly_sent")? != 0,
+        status: get::<Option<i64>>(row, "status")?.and_then(|status| u16::try_from(status).ok()),
+        last_error: get(row, "last_error")?,
+        revision: get::<Option<i64>>(row, "revision")?.and_then(|revision| u64::try_from(revision).ok()),
+        canonical_id: get(row, "canonical_id")?,
+        superseded_by: get_optional_id(row, "successor")?,
+        content_type: get(row, "content_type")?,
+        bytes: get_u64(row, "bytes")?,
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
+    };
+    Ok(Row { seq: get(row, "seq")?, account: get(row, "account")?, behind: get_optional_id(row, "behind")?, entry })
+}

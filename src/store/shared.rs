@@ -1,0 +1,69 @@
+//! What handles and the writer share.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use sqlx::sqlite::SqlitePool;
+use tokio::sync::{broadcast, watch};
+use uuid::Uuid;
+
+use super::{fault::Fault, feed::Changed, files, open};
+use crate::{entry::Change, error::Error};
+
+/// Changes that a slow receiver may be behind before it must read the state anew.
+const CHANGES: usize = 4096;
+
+/// What handles and the writer share.
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    pub(super) device: Uuid,
+    pub(super) changes: broadcast::Sender<Change>,
+    pub(super) version: watch::Sender<u64>,
+    /// Replaced after the disk failed.
+    readers: RwLock<SqlitePool>,
+}
+
+impl Shared {
+    pub(super) fn new(folder: &Path, device: Uuid, readers: SqlitePool) -> Self {
+        let (changes, _) = broadcast::channel(CHANGES);
+        Self { folder: folder.to_owned(), device, changes, version: watch::Sender::new(0), readers: RwLock::new(readers) }
+    }
+
+    pub(super) fn pool(&self) -> SqlitePool {
+        self.readers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn replace_pool(&self) {
+        *self.readers.write().unwrap_or_else(PoisonError::into_inner) = open::pool(&self.folder);
+    }
+
+    /// Tells subscribers what was committed. No changes still mean that they should look.
+    pub(super) fn publish(&self, changed: Vec<Changed>) {
+        self.version.send_modify(|version| {
+            if changed.is_empty() {
+                *version += 1;
+            }
+            for Changed { id, kind, state } in changed {
+                *version += 1;
+                // Nobody listens: nothing to tell.
+                let _ = self.changes.send(Change { id, kind, state, seq: *version });
+            }
+        });
+    }
+
+    /// What the next start must know.
+    pub(super) fn note(&self, fault: &Fault) {
+        if let Fault::Corrupt(_) = fault {
+            tracing::error!("the database is damaged: the next start salvages what is readable");
+            files::suspect(&self.folder);
+        }
+    }
+
+    /// A failed read, as callers see it.
+    pub(super) fn failed(&self, fault: Fault) -> Error {
+        self.note(&fault);
+        fault.into()
+    }
+}

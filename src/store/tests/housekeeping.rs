@@ -1,0 +1,92 @@
+use super::*;
+
+/// Delivers that many entries, of so many bytes each.
+async fn deliver(fixture: &Fixture, count: usize, bytes: usize) -> Vec<Uuid> {
+    let entries: Vec<_> = (0..count).map(|_| NewEntry { payload: sealed(bytes), ..entry(None, Queue::Every) }).collect();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
+    fixture.store.enqueue(entries, LIMIT, NOW).await.unwrap();
+    let mut seqs = Vec::new();
+    for id in &ids {
+        seqs.push(fixture.seq(*id).await);
+    }
+    let claims = seqs.iter().map(|seq| Claim { seq: *seq, generation: 1, revision: 1, request: Some(vec![1; 200]) }).collect();
+    assert_eq!(fixture.store.advance(vec![], claims, NOW).await.unwrap().claimed.len(), count);
+    let settles = seqs.iter().map(|seq| Settle { seq: *seq, status: None, error: None, attempted: true, verdict: acked() }).collect();
+    fixture.store.advance(settles, vec![], NOW).await.unwrap();
+    ids
+}
+
+#[tokio::test]
+async fn pruning_is_bounded_keeps_the_newest_and_touches_only_what_is_settled() {
+    let fixture = Fixture::new().await;
+    let old = fixture.put(every("waiting")).await;
+    let failed = fixture.put(every("failed")).await;
+    assert!(fixture.claim(failed).await);
+    fixture.settle(failed, refused()).await;
+    let done = deliver(&fixture, 700, 3).await;
+    assert!(fixture.store.prune(10, NOW, i64::MAX).await.unwrap(), "one call is bounded");
+    assert_eq!(fixture.store.counts("").await.unwrap().acked, 200);
+    while fixture.store.prune(10, NOW, i64::MAX).await.unwrap() {}
+    let left = fixture.store.list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000).await.unwrap();
+    let left: Vec<_> = left.into_iter().map(|row| row.entry.id).rev().collect();
+    assert_eq!(left, done[690..]);
+    assert_eq!((fixture.state(old).await, fixture.state(failed).await), (State::Pending, State::Failed));
+    // By age; years in either direction never touch what is not settled.
+    while fixture.store.prune(1000, NOW + 500, 1000).await.unwrap() {}
+    assert_eq!(fixture.store.counts("").await.unwrap().acked, 10);
+    while fixture.store.prune(1000, i64::MAX, 1000).await.unwrap() {}
+    assert_eq!(fixture.store.counts("").await.unwrap(), Counts { pending: 1, failed: 1, ..Counts::default() });
+    assert_kept(&mut fixture.peek().await).await;
+}
+
+#[tokio::test]
+async fn pruned_room_is_given_back_to_the_disk() {
+    let fixture = Fixture::new().await;
+    fixture.store.set_owner(true).await.unwrap();
+    deliver(&fixture, 400, 30_000).await;
+    fixture.store.checkpoint().await.unwrap();
+    let size = || std::fs::metadata(fixture.path().join("outbox.db")).unwrap().len();
+    let before = size();
+    assert!(before > 12_000_000);
+    let mut calls = 0;
+    while fixture.store.prune(0, NOW, i64::MAX).await.unwrap() {
+        calls += 1;
+        assert!(calls < 20);
+    }
+    fixture.store.checkpoint().await.unwrap();
+    assert!(size() < 300_000, "{} of {before} bytes are left", size());
+}
+
+#[tokio::test]
+async fn deleted_payloads_are_overwritten() {
+    let fixture = Fixture::new().await;
+    let marked = NewEntry { payload: SealedPayload { body: b"MARKED".repeat(2000), ..sealed(0) }, ..every("a") };
+    let id = fixture.put(marked).await;
+    fixture.store.checkpoint().await.unwrap();
+    let found = || std::fs::read(fixture.path().join("outbox.db")).unwrap().windows(12).any(|bytes| bytes == b"MARKEDMARKED");
+    assert!(found());
+    fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, NOW).await.unwrap();
+    fixture.store.checkpoint().await.unwrap();
+    assert!(!found());
+}
+
+#[tokio::test]
+async fn only_the_owner_checkpoints_by_itself() {
+    let fixture = Fixture::new().await;
+    let wal = || std::fs::metadata(fixture.path().join("outbox.db-wal")).unwrap().len();
+    let fill = async || {
+        for _ in 0..30 {
+            fixture.put(NewEntry { payload: sealed(400_000), ..every("a") }).await;
+        }
+    };
+    fill().await;
+    let grown = wal();
+    assert!(grown > 12_000_000, "{grown}");
+    fixture.store.set_owner(true).await.unwrap();
+    fill().await;
+    assert!(wal() < grown + 1_000_000, "the owner's WAL grew from {grown} to {}", wal());
+    fixture.store.set_owner(false).await.unwrap();
+    fill().await;
+    fill().await;
+    assert!(wal() > grown + 6_000_000);
+}

@@ -1,0 +1,73 @@
+//! One transaction of the writer: statements are gathered and run in as few hops as their answers allow.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Promoted,
+    fault::Fault,
+    feed::{self, Changed},
+    sql::{Answers, Batch},
+};
+
+/// `BEGIN IMMEDIATE` to `COMMIT`. Dropping it does not roll back: the writer does, after every fault.
+pub(super) struct Tx<'c> {
+    connection: &'c mut SqliteConnection,
+    /// Statements that were not run yet.
+    pub(super) batch: Batch,
+    /// What changed so far; told to subscribers after the commit.
+    pub(super) changes: Vec<Changed>,
+    /// A statement since the feed was last emptied may have filled it.
+    unread: bool,
+    /// An attempt to commit the same commands may already have succeeded.
+    pub(super) redo: bool,
+}
+
+impl<'c> Tx<'c> {
+    pub(super) fn begin(connection: &'c mut SqliteConnection, redo: bool) -> Self {
+        let mut batch = Batch::default();
+        batch.push("BEGIN IMMEDIATE");
+        Self { connection, batch, changes: Vec::new(), unread: false, redo }
+    }
+
+    /// Runs what was gathered and answers its rows, by the numbers that `push` gave.
+    pub(super) async fn flush(&mut self) -> Result<Answers, Fault> {
+        self.unread = true;
+        std::mem::take(&mut self.batch).run(self.connection).await
+    }
+
+    /// Runs what was gathered and reads the feed: state changes are kept, the lanes' new heads and the rows are answered.
+    pub(super) async fn flush_feed(&mut self) -> Result<(Answers, Vec<Promoted>), Fault> {
+        let first = feed::push(&mut self.batch);
+        let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
+        self.unread = false;
+        for row in answers.get(first).into_iter().flatten() {
+            self.changes.push(feed::changed(row)?);
+        }
+        let promoted = answers.get(first + 1).into_iter().flatten().map(feed::promoted).collect::<Result<_, _>>()?;
+        Ok((answers, promoted))
+    }
+
+    /// Keeps what earlier commands of the group promoted from being taken for this one's.
+    pub(super) async fn separate(&mut self) -> Result<(), Fault> {
+        if self.unread || !self.batch.is_fresh() {
+            self.flush_feed().await?;
+        }
+        Ok(())
+    }
+
+    /// Commits and answers what changed.
+    pub(super) async fn commit(mut self) -> Result<Vec<Changed>, Fault> {
+        if !self.unread && self.batch.is_empty() {
+            self.batch.push("COMMIT");
+            std::mem::take(&mut self.batch).run(self.connection).await?;
+            return Ok(self.changes);
+        }
+        let first = feed::push(&mut self.batch);
+        self.batch.push("COMMIT");
+        let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
+        for row in answers.get(first).into_iter().flatten() {
+            self.changes.push(feed::changed(row)?);
+        }
+        Ok(self.changes)
+    }
+}

@@ -1,0 +1,152 @@
+//! What users and the owner do to entries, and the settings beside them.
+
+use uuid::Uuid;
+
+use super::{
+    Discarded, Filter,
+    fault::Fault,
+    filter::Condition,
+    sql::{Batch, get_id},
+    tx::Tx,
+};
+use crate::entry::State;
+
+/// The arguments of [`super::Store::retry`].
+pub(super) struct Retry {
+    pub(super) account: String,
+    pub(super) filter: Filter,
+    pub(super) force: bool,
+    pub(super) now: i64,
+}
+
+/// The arguments of [`super::Store::discard`].
+pub(super) struct Discard {
+    pub(super) account: String,
+    pub(super) filter: Filter,
+    pub(super) now: i64,
+}
+
+/// One row beside the entries.
+pub(super) enum Setting {
+    Paused(bool),
+    Account(String),
+    Key { account: String, key_id: [u8; 16], now: i64 },
+    Floor { name: String, remaining_ms: u64, now: i64 },
+}
+
+/// In-flight rows of a dead process: pending again, and still possibly sent. What they carried may be on the server.
+pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
+    tx.batch.push(
+        "UPDATE lanes SET revision = max(revision, (SELECT max(coalesce(e.revision, 0)) FROM entries e WHERE e.lane = lanes.lane AND e.state = 'inflight')) \
+         WHERE lane IN (SELECT lane FROM entries WHERE state = 'inflight' AND lane IS NOT NULL)",
+    );
+    let number = tx.batch.push("UPDATE entries SET state = 'pending', updated_at = ? WHERE state = 'inflight' RETURNING seq");
+    tx.batch.bind(now);
+    let answers = tx.flush().await?;
+    Ok(answers[number].len() as u64)
+}
+
+/// Failed rows become pending; pending ones are answered too.
+pub(super) async fn retry(tx: &mut Tx<'_>, Retry { account, filter, force, now }: &Retry) -> Result<Vec<Uuid>, Fault> {
+    let condition = Condition::new(account, filter);
+    let which = &condition.text;
+    let mut numbers = Vec::new();
+    if filter.wants(State::Pending) {
+        numbers.push(tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'pending' AND {which} ORDER BY seq")));
+        condition.bind(&mut tx.batch);
+    }
+    if filter.wants(State::Failed) {
+        push_retry_of_refused(&mut tx.batch, &condition, *now, &mut numbers);
+        push_retry_of_possibly_sent(&mut tx.batch, &condition, *force, *now, &mut numbers);
+    }
+    let answers = tx.flush().await?;
+    ids(numbers.iter().flat_map(|n| &answers[*n]))
+}
+
+/// What the server has definitively not applied is sent under a new idempotency key.
+fn push_retry_of_refused(batch: &mut Batch, condition: &Condition<'_>, now: i64, numbers: &mut Vec<usize>) {
+    let which = format!("state = 'failed' AND possibly_sent = 0 AND {}", condition.text);
+    batch.push(&format!("DELETE FROM requests WHERE seq IN (SELECT seq FROM entries WHERE {which})"));
+    condition.bind(batch);
+    numbers.push(batch.push(&format!(
+        "UPDATE entries SET state = 'pending', reason = NULL, first_sent_at = NULL, key_suffix = key_suffix + 1, updated_at = ? \
+         WHERE {which} RETURNING id"
+    )));
+    batch.bind(now);
+    condition.bind(batch);
+}
+
+/// What may have been applied keeps its key and its frozen request.
+fn push_retry_of_possibly_sent(batch: &mut Batch, condition: &Condition<'_>, force: bool, now: i64, numbers: &mut Vec<usize>) {
+    numbers.push(batch.push(&format!(
+        "UPDATE entries SET state = 'pending', reason = NULL, forced = ?, updated_at = ? \
+         WHERE state = 'failed' AND possibly_sent = 1 AND (reason IS NOT 'outcome-unknown' OR ?) AND {} RETURNING id",
+        condition.text
+    )));
+    batch.bind(i64::from(force)).bind(now).bind(i64::from(force));
+    condition.bind(batch);
+}
+
+/// Deletes what is not in flight.
+pub(super) async fn discard(tx: &mut Tx<'_>, Discard { account, filter, now }: &Discard) -> Result<Discarded, Fault> {
+    let condition = Condition::new(account, filter);
+    let states = super::STATES.into_iter().filter(|state| filter.wants(*state)).map(|state| format!("'{}'", state.as_str()));
+    let states = states.collect::<Vec<_>>().join(",");
+    let which = format!("state IN ({states}) AND {}", condition.text);
+    let inflight = tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'inflight' AND {which} ORDER BY seq"));
+    condition.bind(&mut tx.batch);
+    let possibly = tx.batch.push(&format!(
+        "SELECT id FROM entries WHERE possibly_sent = 1 AND state IN ('pending', 'failed') AND {which} ORDER BY seq"
+    ));
+    condition.bind(&mut tx.batch);
+    tx.batch.push(&format!(
+        "INSERT INTO tombstones (id, account, kind, key, revision, key_suffix, created_at) \
+         SELECT id, account, kind, key, revision, key_suffix, ? FROM entries \
+         WHERE possibly_sent = 1 AND state IN ('pending', 'failed') AND {which} ON CONFLICT (id) DO NOTHING"
+    ));
+    tx.batch.bind(*now);
+    condition.bind(&mut tx.batch);
+    let gone = tx.batch.push(&format!("DELETE FROM entries WHERE state <> 'inflight' AND {which} RETURNING id"));
+    condition.bind(&mut tx.batch);
+    let answers = tx.flush().await?;
+    Ok(Discarded { ids: ids(&answers[gone])?, possibly_applied: ids(&answers[possibly])?, inflight: ids(&answers[inflight])? })
+}
+
+fn ids<'r>(rows: impl IntoIterator<Item = &'r sqlx::sqlite::SqliteRow>) -> Result<Vec<Uuid>, Fault> {
+    rows.into_iter().map(|row| get_id(row, "id")).collect()
+}
+
+/// Never needs an answer.
+pub(super) fn set(batch: &mut Batch, setting: &Setting) {
+    const META: &str = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    match setting {
+        Setting::Paused(paused) => {
+            batch.push(META);
+            batch.bind("paused").bind(i64::from(*paused));
+        }
+        Setting::Account(account) => {
+            batch.push(META);
+            batch.bind("account").bind(account.clone());
+        }
+        Setting::Key { account, key_id, now } => {
+            batch.push("UPDATE keys SET current = 0 WHERE account = ? AND key_id <> ?");
+            batch.bind(account.clone()).bind(key_id.to_vec());
+            batch.push(
+                "INSERT INTO keys (account, key_id, current, created_at) VALUES (?, ?, 1, ?) \
+                 ON CONFLICT (account, key_id) DO UPDATE SET current = 1",
+            );
+            batch.bind(account.clone()).bind(key_id.to_vec()).bind(*now);
+        }
+        Setting::Floor { name, remaining_ms: 0, .. } => {
+            batch.push("DELETE FROM floors WHERE name = ?");
+            batch.bind(name.clone());
+        }
+        Setting::Floor { name, remaining_ms, now } => {
+            batch.push(
+                "INSERT INTO floors (name, remaining_ms, noted_at) VALUES (?, ?, ?) \
+                 ON CONFLICT (name) DO UPDATE SET remaining_ms = excluded.remaining_ms, noted_at = excluded.noted_at",
+            );
+            batch.bind(name.clone()).bind_u64(*remaining_ms).bind(*now);
+        }
+    }
+}

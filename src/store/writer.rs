@@ -1,0 +1,303 @@
+//! The one task that writes. It drains its queue into one transaction, commits, and answers every caller after the commit.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use super::{
+    Discarded, Done, Inserted, Shared,
+    advance::{self, Advance},
+    ballast::Ballast,
+    enqueue::{self, Enqueue},
+    fault::Fault,
+    feed::{self, Changed},
+    lock, open, pragmas,
+    prune::{self, Prune},
+    tx::Tx,
+    verbs::{self, Discard, Retry, Setting},
+};
+use crate::error::{Error, Result};
+
+/// Callers whose commands share a commit at most.
+pub(super) const GROUP: usize = 256;
+
+/// What a caller wants, what it gets, and where it waits.
+pub(super) struct Job<I, O> {
+    pub(super) input: I,
+    pub(super) answer: Option<Result<O>>,
+    reply: oneshot::Sender<Result<O>>,
+}
+
+impl<I, O> Job<I, O> {
+    pub(super) fn new(input: I) -> (Self, oneshot::Receiver<Result<O>>) {
+        let (reply, waits) = oneshot::channel();
+        (Self { input, answer: None, reply }, waits)
+    }
+
+    fn finish(self, failed: Option<&Fault>) {
+        let answer = match (self.answer, failed) {
+            // A refusal holds whatever became of the others.
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(fault)) => Err(fault.clone().into()),
+            (Some(Ok(answer)), None) => Ok(answer),
+            (None, None) => Err(Error::Closed),
+        };
+        // A caller that went away does not undo what it asked for.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Everything that is written.
+pub(super) enum Command {
+    Enqueue(Job<Enqueue, Vec<Inserted>>),
+    Advance(Job<Advance, Done>),
+    Recover(Job<i64, u64>),
+    Retry(Job<Retry, Vec<Uuid>>),
+    Discard(Job<Discard, Discarded>),
+    Set(Job<Setting, ()>),
+    Prune(Job<Prune, bool>),
+    Checkpoint(Job<(), ()>),
+    Own(Job<bool, ()>),
+}
+
+impl Command {
+    /// Needs the connection outside a transaction.
+    fn alone(&self) -> bool {
+        matches!(self, Self::Prune(_) | Self::Checkpoint(_) | Self::Own(_))
+    }
+
+    fn finish(self, failed: Option<&Fault>) {
+        match self {
+            Self::Enqueue(job) => job.finish(failed),
+            Self::Advance(job) => job.finish(failed),
+            Self::Recover(job) => job.finish(failed),
+            Self::Retry(job) => job.finish(failed),
+            Self::Discard(job) => job.finish(failed),
+            Self::Set(job) => job.finish(failed),
+            Self::Prune(job) => job.finish(failed),
+            Self::Checkpoint(job) => job.finish(failed),
+            Self::Own(job) => job.finish(failed),
+        }
+    }
+}
+
+/// Owns the write connection.
+pub(super) struct Writer {
+    /// None between a failed disk and a successful reopening.
+    pub(super) connection: Option<SqliteConnection>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ballast: Ballast,
+    pub(super) owner: bool,
+    /// Says to other processes that the database is open here; goes last.
+    pub(super) in_use: lock::InUse,
+}
+
+impl Writer {
+    /// Runs until every handle is gone or `close` was called, and finishes what was queued by then.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut commands = Vec::with_capacity(GROUP);
+        while queue.recv_many(&mut commands, GROUP).await > 0 {
+            let mut group = Vec::with_capacity(commands.len());
+            for command in commands.drain(..) {
+                if command.alone() {
+                    self.group(std::mem::take(&mut group)).await;
+                    self.alone(command).await;
+                } else {
+                    group.push(command);
+                }
+            }
+            self.group(group).await;
+        }
+        self.shared.pool().close().await;
+        if let Some(connection) = self.connection
+            && let Err(error) = connection.close().await
+        {
+            tracing::warn!(%error, "the database did not close cleanly; the next start recovers it");
+        }
+        drop(self.in_use);
+    }
+
+    /// One commit for all, if it can be; the innocent never fail with the guilty.
+    async fn group(&mut self, mut commands: Vec<Command>) {
+        let mut redo = false;
+        let mut relieved = false;
+        loop {
+            self.refuse_when_full(&mut commands);
+            if commands.is_empty() {
+                return;
+            }
+            let fault = match self.transact(&mut commands, redo).await {
+                Ok(changes) => {
+                    if !changes.is_empty() {
+                        self.shared.publish(changes);
+                    }
+                    return commands.into_iter().for_each(|command| command.finish(None));
+                }
+                Err(fault) => fault,
+            };
+            tracing::warn!(?fault, commands = commands.len(), "a commit failed");
+            self.roll_back().await;
+            match fault {
+                Fault::Full if !relieved => {
+                    relieved = true;
+                    self.relieve().await;
+                }
+                Fault::Disk(_) if !redo => {
+                    redo = true;
+                    if let Err(fault) = self.reopen().await {
+                        return commands.into_iter().for_each(|command| command.finish(Some(&fault)));
+                    }
+                }
+                Fault::Other(_) if commands.len() > 1 => {
+                    for command in commands {
+                        Box::pin(self.group(vec![command])).await;
+                    }
+                    return;
+                }
+                fault => {
+                    self.shared.note(&fault);
+                    return commands.into_iter().for_each(|command| command.finish(Some(&fault)));
+                }
+            }
+        }
+    }
+
+    async fn transact(&mut self, commands: &mut [Command], redo: bool) -> Result<Vec<Changed>, Fault> {
+        let device = self.shared.device;
+        let mut tx = Tx::begin(open(&mut self.connection)?, redo);
+        let mut rest = commands;
+        while !rest.is_empty() {
+            let run = rest.iter().take_while(|command| matches!(command, Command::Enqueue(_))).count();
+            let (enqueues, after) = rest.split_at_mut(run);
+            rest = after;
+            let mut jobs: Vec<_> = enqueues.iter_mut().filter_map(|c| if let Command::Enqueue(job) = c { Some(job) } else { None }).collect();
+            if !jobs.is_empty() {
+                enqueue::apply(&mut tx, device, &mut jobs).await?;
+            }
+            if let Some((command, after)) = std::mem::take(&mut rest).split_first_mut() {
+                apply(&mut tx, command).await?;
+                rest = after;
+            }
+        }
+        tx.commit().await
+    }
+
+    /// New entries would take the room that delivery needs.
+    fn refuse_when_full(&mut self, commands: &mut Vec<Command>) {
+        let enqueues = commands.iter().any(|command| matches!(command, Command::Enqueue(_)));
+        if enqueues && !self.ballast.take_back() {
+            for command in commands.extract_if(.., |command| matches!(command, Command::Enqueue(_))) {
+                command.finish(Some(&Fault::Full));
+            }
+        }
+    }
+
+    /// Gives SQLite the ballast, and the WAL's room as well.
+    async fn relieve(&mut self) {
+        self.ballast.give_up();
+        if self.owner
+            && let Err(fault) = self.checkpoint().await
+        {
+            tracing::warn!(?fault, "the WAL could not be given back");
+        }
+    }
+
+    async fn roll_back(&mut self) {
+        // SQLite has rolled back by itself after some errors; then there is nothing to do and it says so.
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = sqlx::raw_sql("ROLLBACK").execute(connection).await
+        {
+            tracing::debug!(%error, "nothing to roll back");
+        }
+    }
+
+    /// After the disk failed nothing in memory is trusted. Whether the last commit is on disk is seen from the disk.
+    async fn reopen(&mut self) -> Result<(), Fault> {
+        tracing::error!("the disk failed: closing, reopening and verifying the database");
+        self.shared.pool().close().await;
+        if let Some(old) = self.connection.take()
+            && let Err(error) = old.close().await
+        {
+            tracing::warn!(%error, "the failed connection did not close cleanly");
+        }
+        let fresh = open::connection(&self.shared.folder, self.owner).await.map_err(|error| Fault::Disk(error.to_string()))?;
+        let fresh = self.connection.insert(fresh);
+        open::verify(fresh).await?;
+        feed::set_up(fresh).await?;
+        self.shared.replace_pool();
+        if self.owner {
+            // Pages whose sync failed may be in the system's cache only, marked clean: writing them into the database makes them dirty again.
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self) -> Result<(), Fault> {
+        sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(open(&mut self.connection)?).await?;
+        Ok(())
+    }
+
+    async fn alone(&mut self, mut command: Command) {
+        let done = match &mut command {
+            Command::Prune(job) => self.prune(&job.input).await.map(|more| job.answer = Some(Ok(more))),
+            Command::Checkpoint(job) => self.checkpoint().await.map(|()| job.answer = Some(Ok(()))),
+            Command::Own(job) => self.own(job.input).await.map(|()| job.answer = Some(Ok(()))),
+            _ => Ok(()),
+        };
+        if let Err(fault) = &done {
+            tracing::warn!(?fault, "housekeeping failed");
+            self.roll_back().await;
+            self.shared.note(fault);
+            match fault {
+                Fault::Full => self.relieve().await,
+                Fault::Disk(_) => {
+                    if let Err(fault) = self.reopen().await {
+                        self.shared.note(&fault);
+                    }
+                }
+                _ => {}
+            }
+        }
+        command.finish(done.err().as_ref());
+    }
+
+    async fn prune(&mut self, input: &Prune) -> Result<bool, Fault> {
+        let mut tx = Tx::begin(open(&mut self.connection)?, false);
+        let rows = prune::rows(&mut tx, input).await?;
+        let changes = tx.commit().await?;
+        if !changes.is_empty() {
+            self.shared.publish(changes);
+        }
+        let pages = prune::vacuum(open(&mut self.connection)?).await?;
+        Ok(rows || pages)
+    }
+
+    async fn own(&mut self, owner: bool) -> Result<(), Fault> {
+        let pages = if owner { pragmas::OWNER_CHECKPOINT } else { 0 };
+        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {pages}"))).execute(open(&mut self.connection)?).await?;
+        self.owner = owner;
+        Ok(())
+    }
+}
+
+fn open(connection: &mut Option<SqliteConnection>) -> Result<&mut SqliteConnection, Fault> {
+    connection.as_mut().ok_or_else(|| Fault::Disk("the database is closed since the disk failed".into()))
+}
+
+async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
+    match command {
+        Command::Advance(job) => job.answer = Some(Ok(advance::apply(tx, &job.input).await?)),
+        Command::Recover(job) => job.answer = Some(Ok(verbs::recover(tx, job.input).await?)),
+        Command::Retry(job) => job.answer = Some(Ok(verbs::retry(tx, &job.input).await?)),
+        Command::Discard(job) => job.answer = Some(Ok(verbs::discard(tx, &job.input).await?)),
+        Command::Set(job) => {
+            verbs::set(&mut tx.batch, &job.input);
+            job.answer = Some(Ok(()));
+        }
+        // Enqueues are applied many at a time, these outside of transactions.
+        Command::Enqueue(_) | Command::Prune(_) | Command::Checkpoint(_) | Command::Own(_) => {}
+    }
+    Ok(())
+}

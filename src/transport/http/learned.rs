@@ -1,0 +1,81 @@
+//! What an answer teaches: the canonical id, and which revision of whom the server holds.
+
+use percent_encoding::percent_decode_str;
+use reqwest::header::{HeaderMap, LOCATION};
+use serde_json::Value;
+use url::Url;
+
+use super::headers::{fit, strong_etag, text, unquoted};
+use crate::{config::CanonicalId, transport::Learned};
+
+/// Revisions stay below this, so that every JSON reader keeps them exact. What is above is a server fault.
+const REVISION_LIMIT: u64 = 1 << 53;
+
+/// Everything an answer teaches. Headers win over the body, since a proxy or framework that wraps bodies leaves them alone.
+pub(super) fn learned(headers: &HeaderMap, json: Option<&Value>) -> Learned {
+    let field = |name: &str| json.and_then(|json| json.get(name));
+    let string = |header: &str, name: &str| {
+        let header = text(headers, header).map(unquoted).and_then(fit);
+        header.or_else(|| fit(unquoted(field(name)?.as_str()?))).map(str::to_owned)
+    };
+    Learned {
+        canonical_id: None,
+        revision: revision(headers, field("revision")),
+        device: string("sync-device", "device"),
+        idempotency_key: string("sync-idempotency-key", "idempotencyKey"),
+        etag: strong_etag(headers),
+    }
+}
+
+fn revision(headers: &HeaderMap, json: Option<&Value>) -> Option<u64> {
+    let revision = match text(headers, "sync-revision") {
+        // `parse` alone would take a sign.
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        Some(_) => return None,
+        None => json?.as_u64()?,
+    };
+    (revision < REVISION_LIMIT).then_some(revision)
+}
+
+/// The id that the endpoint says is in the answer.
+pub(super) fn canonical_id(
+    place: &CanonicalId,
+    url: &Url,
+    headers: &HeaderMap,
+    json: Option<&Value>,
+) -> Option<String> {
+    match place {
+        CanonicalId::None => None,
+        CanonicalId::Location => from_location(url, fit(text(headers, LOCATION.as_str())?)?),
+        CanonicalId::Pointer(pointer) => id(json?.pointer(pointer)?),
+    }
+}
+
+/// The id of what a refusing server holds: where the endpoint has it, else `id` of the body or `Sync-Id`.
+pub(super) fn conflicting_id(
+    place: &CanonicalId,
+    url: &Url,
+    headers: &HeaderMap,
+    json: Option<&Value>,
+) -> Option<String> {
+    canonical_id(place, url, headers, json)
+        .or_else(|| id(json?.get("id")?))
+        .or_else(|| text(headers, "sync-id").map(unquoted).and_then(fit).map(str::to_owned))
+}
+
+/// A string, or a whole number. Other numbers are no ids: their digits are already lost.
+fn id(value: &Value) -> Option<String> {
+    match value {
+        Value::String(id) => fit(id).map(str::to_owned),
+        Value::Number(id) if id.is_u64() || id.is_i64() => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+/// The last segment of the path, decoded. A trailing slash does not count.
+fn from_location(url: &Url, location: &str) -> Option<String> {
+    let location = url.join(location).ok()?;
+    let segment = location.path_segments()?.rfind(|segment| !segment.is_empty())?;
+    let id = percent_decode_str(segment).decode_utf8().ok()?;
+    fit(&id).filter(|id| !matches!(*id, "." | "..")).map(str::to_owned)
+}

@@ -1,0 +1,147 @@
+//! What crosses IPC, written down once: `guest-js/tests/fixtures.test.ts` reads the same files with the TypeScript types.
+//!
+//! A fixture must come out of the Rust type as it went in, and together the fixtures must show every name that a type can hold. So a
+//! variant, a field or an error code that one side has and the other has not fails a test on one of them.
+
+use std::{collections::BTreeSet, fs, io, path::Path};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tauri_plugin_storage_sync::{
+    Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Query, Queue, Reason, Receipt, Selection,
+    State, Status, WaitingFor,
+};
+use uuid::Uuid;
+
+/// The values in `tests/fixtures/<name>.json`.
+fn fixtures(name: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).with_extension("json");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn parse<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{value}: {error}"))
+}
+
+fn comes_out_as_it_went_in<T: Serialize + DeserializeOwned>(name: &str) {
+    for value in fixtures(name) {
+        assert_eq!(serde_json::to_value(parse::<T>(&value)).unwrap(), value);
+    }
+}
+
+#[test]
+fn what_the_backend_answers_comes_out_as_it_went_in() {
+    comes_out_as_it_went_in::<Entry>("entry");
+    comes_out_as_it_went_in::<Status>("status");
+    comes_out_as_it_went_in::<Change>("change");
+    comes_out_as_it_went_in::<Receipt>("receipt");
+    comes_out_as_it_went_in::<Discarded>("discarded");
+    comes_out_as_it_went_in::<Flushed>("flushed");
+}
+
+/// Every variant of an enum, from what serde says when it meets another one: the enums may grow, so no `match` outside of the crate
+/// can be exhaustive.
+fn variants<T: DeserializeOwned>(unknown: Value) -> BTreeSet<String> {
+    let message = serde_json::from_value::<T>(unknown).err().expect("there is no such variant").to_string();
+    let (_, expected) = message.split_once("expected").unwrap_or_else(|| panic!("{message}"));
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Every text at that JSON pointer of the values.
+fn shown(values: &[Value], pointer: &str) -> BTreeSet<String> {
+    values.iter().filter_map(|value| value.pointer(pointer)?.as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_fixtures_show_every_variant() {
+    let entries = fixtures("entry");
+    let unknown = || json!("?");
+    assert_eq!(shown(&entries, "/state"), variants::<State>(unknown()));
+    assert_eq!(shown(&entries, "/reason"), variants::<Reason>(unknown()));
+    assert_eq!(shown(&entries, "/queue"), variants::<Queue>(unknown()));
+    assert_eq!(shown(&entries, "/waitingFor/reason"), variants::<WaitingFor>(json!({ "reason": "?" })));
+    assert_eq!(shown(&entries, "/waitingFor/key"), variants::<KeyState>(unknown()));
+    assert_eq!(shown(&fixtures("status"), "/key/state"), variants::<KeyState>(unknown()));
+    let changes = fixtures("change");
+    assert_eq!(shown(&changes, "/state"), variants::<State>(unknown()));
+    assert!(changes.iter().any(|change| change["state"].is_null()), "one that was discarded is missing");
+}
+
+/// One of each error that can be made, with what the fixture of its code says.
+fn errors() -> Vec<Error> {
+    let id: Uuid = "0193f6a0-0000-7000-8000-000000000001".parse().unwrap();
+    vec![
+        Error::UnknownKind("no endpoint `nope` is configured".into()),
+        Error::InvalidArgument("`key` holds control characters: remove them".into()),
+        Error::InvalidConfig { field: "endpoints.form.url".into(), message: "is no URL".into() },
+        Error::PayloadTooLarge { bytes: 2, limit: 1 },
+        Error::QuotaReached { count: 3, limit: 3 },
+        Error::IdConflict(id),
+        Error::NotFound(id),
+        Error::WrongState("it is being sent at this moment: wait for its answer".into()),
+        Error::NotDelivered(
+            "the server refused it (HTTP 422). It is kept: `retry` it once the cause is gone, or `discard` it".into(),
+        ),
+        Error::DiskFull,
+        Error::KeychainLocked,
+        Error::KeychainUnavailable("no session bus".into()),
+        Error::KeyMissing,
+        Error::KeyMismatch,
+        Error::Undecryptable(id),
+        Error::DatabaseNewer { found: 9, known: 1 },
+        Error::DatabaseCorrupt("page 3".into()),
+        Error::Database("locked".into()),
+        Error::Io {
+            what: "cannot write the wake file".into(),
+            source: io::Error::from(io::ErrorKind::PermissionDenied).into(),
+        },
+        Error::NotOwner,
+        Error::Timeout("entry was not delivered within 1s: it waits for its turn. It stays queued".into()),
+        Error::Closed,
+        Error::UnsupportedPlatform,
+    ]
+}
+
+#[test]
+fn an_error_crosses_as_its_fixture_says() {
+    let made: Vec<_> = errors().iter().map(|error| serde_json::to_value(error).unwrap()).collect();
+    assert_eq!(made, fixtures("error"));
+}
+
+#[test]
+fn every_error_code_has_a_fixture() {
+    let source = include_str!("../src/error.rs");
+    let codes: BTreeSet<_> = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once("=> \"")?.1.strip_suffix("\","))
+        .map(str::to_owned)
+        .collect();
+    assert!(codes.len() > 20, "the codes were not found in the source: {codes:?}");
+    assert_eq!(codes, shown(&fixtures("error"), "/code"));
+}
+
+#[test]
+fn options_of_enqueue_arrive_whole() {
+    for arguments in fixtures("enqueue") {
+        let given = &arguments["options"];
+        let none = Value::Object(Default::default());
+        let options: EnqueueOptions = parse(if given.is_null() { &none } else { given });
+        assert_eq!(options.key.as_deref(), given["key"].as_str());
+        assert_eq!(options.id.map(|id| id.to_string()).as_deref(), given["id"].as_str());
+        assert_eq!(json!(options.queue), given["queue"]);
+        let names: Vec<_> = given["params"].as_object().into_iter().flatten().map(|(name, _)| name).collect();
+        assert_eq!(options.params.keys().collect::<Vec<_>>(), names);
+    }
+    assert!(serde_json::from_value::<EnqueueOptions>(json!({ "contentType": "text/plain" })).is_err());
+}
+
+#[test]
+fn queries_and_selections_are_understood() {
+    for query in fixtures("query") {
+        parse::<Query>(&query);
+    }
+    for selection in fixtures("selection") {
+        parse::<Selection>(&selection);
+    }
+}

@@ -1,0 +1,125 @@
+//! Credentials are asked for when they are needed, and what waited for them goes on by itself.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::json;
+use tauri_plugin_storage_sync::{
+    State, WaitingFor,
+    testing::{
+        keychain::testing::Mood,
+        transport::credentials::{AuthProvider, AuthRequest},
+        wake::Wake,
+    },
+};
+
+use crate::support::{ManualClock, Setup, backend, config, impatient};
+
+fn bearer(token: &str) -> Vec<(String, String)> {
+    vec![("Authorization".into(), format!("Bearer {token}"))]
+}
+
+fn accepts(token: &str) -> Option<BTreeMap<String, String>> {
+    Some(BTreeMap::from([(token.to_owned(), "ada".to_owned())]))
+}
+
+#[tokio::test]
+async fn expired_credentials_hold_the_queue_and_new_ones_release_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.accept_tokens(accepts("new"));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    device.credentials.set("", &backend.url(), bearer("old")).unwrap();
+    let mut ids = Vec::new();
+    for number in 0..50 {
+        ids.push(device.enqueue("form", Some(&number.to_string()), json!({})).await);
+    }
+    device.quiet().await;
+    let received = backend.world(|world| world.received());
+    assert!(received <= 10, "{received} requests with refused credentials");
+    for id in &ids {
+        let entry = device.entry(*id).await;
+        assert_eq!((entry.state, entry.attempts), (State::Pending, 0), "{entry:#?}");
+        assert_eq!(entry.waiting_for, Some(WaitingFor::Auth { origin: backend.url() }));
+    }
+    device.credentials.set("", &backend.url(), bearer("new")).unwrap();
+    device.wake.wake(Wake::Credentials);
+    for id in ids {
+        device.acked(id).await;
+    }
+    assert!(backend.mutations().iter().all(|mutation| mutation.user.as_deref() == Some("ada")));
+    device.stop().await;
+}
+
+struct Rotating {
+    asked: AtomicUsize,
+    rejected: AtomicUsize,
+}
+
+impl AuthProvider for Rotating {
+    fn headers(
+        &self,
+        ask: AuthRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<(String, String)>, String>> + Send + '_>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.rejected.fetch_add(usize::from(ask.rejected), Ordering::SeqCst);
+        let token = if self.rejected.load(Ordering::SeqCst) > 0 { "new" } else { "old" };
+        Box::pin(async move { Ok(bearer(token)) })
+    }
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_once_for_new_credentials_however_many_entries_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.accept_tokens(accepts("old"));
+    let provider = Arc::new(Rotating { asked: AtomicUsize::new(0), rejected: AtomicUsize::new(0) });
+    let mut setup = Setup::new(folder.path(), impatient(&backend));
+    setup.auth = Some(Arc::clone(&provider) as _);
+    let device = setup.start().await;
+    for number in 0..20 {
+        let id = device.enqueue("form", Some(&number.to_string()), json!({})).await;
+        device.acked(id).await;
+    }
+    backend.accept_tokens(accepts("new"));
+    let mut ids = Vec::new();
+    for number in 0..50 {
+        ids.push(device.enqueue("form", Some(&number.to_string()), json!({ "second": true })).await);
+    }
+    for id in ids {
+        device.acked(id).await;
+    }
+    assert_eq!(provider.rejected.load(Ordering::SeqCst), 1, "single flight");
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn delivery_waits_for_a_locked_keychain_and_goes_on_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let (clock, keys) = (ManualClock::new(), tauri_plugin_storage_sync::testing::keychain::testing::MemoryKeys::new());
+    let setup = || Setup::new(folder.path(), config(&backend)).stopped(&clock).keys(&keys);
+    let device = setup().open().await;
+    let id = device.enqueue("form", Some("a"), json!({})).await;
+    device.stop().await;
+
+    for mood in [Mood::Locked, Mood::Unavailable] {
+        keys.set(mood);
+        let device = setup().start().await;
+        device.until(id, |entry| matches!(entry.waiting_for, Some(WaitingFor::Keychain { .. }))).await;
+        assert_eq!(backend.world(|world| world.received()), 0);
+        device.stop().await;
+    }
+    let device = setup().start().await;
+    device.until(id, |entry| matches!(entry.waiting_for, Some(WaitingFor::Keychain { .. }))).await;
+    keys.set(Mood::Open);
+    device.wake.wake(Wake::Keychain);
+    device.acked(id).await;
+    device.stop().await;
+}

@@ -1,0 +1,126 @@
+//! Order inside a lane, and what replaces what.
+
+use serde_json::{Value, json};
+use storage_sync_backend::Rule;
+use tauri_plugin_storage_sync::{
+    Queue, State,
+    testing::outbox::{EnqueueOptions, Payload},
+};
+
+use crate::support::{Setup, backend, config, impatient, times_applied};
+
+#[tokio::test]
+async fn a_thousand_rapid_edits_of_one_draft_send_at_most_three_requests_and_the_last_one_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let gate = backend.hold(Rule::hold());
+    let device = Setup::new(folder.path(), config(&backend)).start().await;
+    let first = device.enqueue("form", Some("draft"), json!({ "edit": 0 })).await;
+    gate.holds(1).await;
+    let mut last = first;
+    for edit in 1..1_000 {
+        last = device.enqueue("form", Some("draft"), json!({ "edit": edit })).await;
+    }
+    gate.open();
+    device.acked(last).await;
+    assert!(backend.world(|world| world.received()) <= 3);
+    let body: Value =
+        backend.world(|world| serde_json::from_slice(&world.resource("forms", "draft").unwrap().body).unwrap());
+    assert_eq!(body, json!({ "edit": 999 }));
+    let delivered = device.outbox.delivered(device.all().await[1].id, None).await.unwrap();
+    assert_eq!(delivered.id, last, "a replaced edit is delivered when its successor is");
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_whose_answer_was_lost_is_settled_before_the_newer_one_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let gate = backend.hold(Rule::hold());
+    backend.misbehave(Rule::drop_after().times(1));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let first = device.enqueue("form", Some("draft"), json!({ "edit": 1 })).await;
+    gate.holds(1).await;
+    let second = device.enqueue("form", Some("draft"), json!({ "edit": 2 })).await;
+    gate.open();
+    device.acked(second).await;
+    assert_eq!(device.entry(first).await.state, State::Acked);
+    assert_eq!((times_applied(&backend, first), times_applied(&backend, second)), (1, 1));
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_draft_gives_way_to_its_correction() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.misbehave(Rule::status(422).times(1));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let wrong = device.enqueue("form", Some("draft"), json!({ "price": "x" })).await;
+    device.until(wrong, |entry| entry.state == State::Failed).await;
+    let right = device.enqueue("form", Some("draft"), json!({ "price": 7 })).await;
+    device.acked(right).await;
+    let wrong = device.entry(wrong).await;
+    assert_eq!((wrong.state, wrong.superseded_by), (State::Superseded, Some(right)));
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_entry_of_an_every_lane_holds_the_lane_until_somebody_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.misbehave(Rule::status(422).times(1));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let first = device.enqueue("note", Some("a"), json!({ "n": 1 })).await;
+    device.until(first, |entry| entry.state == State::Failed).await;
+    let second = device.enqueue("note", Some("a"), json!({ "n": 2 })).await;
+    let other = device.enqueue("note", Some("b"), json!({ "n": 3 })).await;
+    device.acked(other).await;
+    device.quiet().await;
+    assert_eq!(device.entry(second).await.state, State::Pending);
+    device.outbox.discard(first).await.unwrap();
+    device.acked(second).await;
+    assert_eq!(times_applied(&backend, first), 0);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_lane_is_sent_in_order_of_enqueue_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    // Every third request loses its answer, so that retries mix with new ones.
+    for _ in 0..30 {
+        backend.misbehave(Rule::drop_after().times(1));
+    }
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let mut ids = Vec::new();
+    for number in 0..60 {
+        ids.push(device.enqueue("note", Some("lane"), json!({ "number": number })).await);
+    }
+    for id in &ids {
+        device.acked(*id).await;
+    }
+    let applied: Vec<String> =
+        backend.mutations().into_iter().map(|mutation| mutation.idempotency_key.unwrap()).collect();
+    let enqueued: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!(applied, enqueued);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn an_entry_may_ask_for_the_other_queue_than_its_endpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.stop().await;
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        let options = EnqueueOptions { key: Some("a".into()), queue: Some(Queue::Every), ..EnqueueOptions::default() };
+        let payload = Payload::json(&json!({ "number": number })).unwrap();
+        ids.push(device.outbox.enqueue("form", payload, options).await.unwrap().id);
+    }
+    backend.restart().await.unwrap();
+    for id in ids {
+        assert_eq!(device.acked(id).await.state, State::Acked);
+    }
+    device.stop().await;
+}

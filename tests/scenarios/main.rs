@@ -1,0 +1,14 @@
+//! The promises of the design, end to end: real outbox, engine, SQLite and HTTP against the reference backend.
+//!
+//! Where a scenario needs a process that dies, this binary starts itself again as a worker (see [`worker`]).
+
+mod at_rest;
+mod clock;
+mod credentials;
+mod kills;
+mod lanes;
+mod offline;
+mod outcomes;
+mod support;
+mod two_processes;
+mod worker;

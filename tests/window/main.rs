@@ -1,0 +1,8 @@
+//! The example app in a real window: real WebView, real keychain, real backend, real focus; nothing stands in for
+//! anything. Run by `scripts/test window`, which brings a desktop.
+
+mod by_hand;
+mod drafts;
+mod smoke;
+mod support;
+mod triggers;

@@ -1,0 +1,59 @@
+//! What the tests of the real window stand on: the desktop, the app behind a WebDriver, the backend as a process.
+
+pub mod app;
+pub mod backend;
+pub mod desktop;
+pub mod page;
+pub mod processes;
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before its test fails. Not a claim about speed: a busy machine is slow, not broken.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two looks at a condition.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks until `probe` answers something, and fails the test with `what` and the last answer when it never does.
+pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match probe().await {
+            Ok(found) => return found,
+            Err(instead) if Instant::now() >= deadline => {
+                panic!("waited {PATIENCE:?} for {what}; instead: {instead}")
+            }
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+/// A port of the loopback interface that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
+
+/// A program of this workspace, built beside this test by `cargo build`.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let folder = test.ancestors().nth(2).expect("a test lives in <target>/<profile>/deps");
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there: run `scripts/test window`, which builds the programs first",
+        path.display()
+    );
+    path
+}
+
+/// `<target>/window`, where the pictures go.
+fn pictures() -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let target = test.ancestors().nth(3).expect("a test lives in <target>/<profile>/deps");
+    let folder = target.join("window");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    folder
+}
