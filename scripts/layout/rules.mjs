@@ -1,0 +1,47 @@
+// Which module may name which. A module is a file or folder right below src/; what it does not list is forbidden to it,
+// and a module without a row is a mistake too. `error` is open to all, since every module reports through it.
+
+/** What to hold a tree against. */
+export const rules = {
+  modules: {
+    // Plain data.
+    error: [],
+    entry: ['error'],
+    // The outside world, handed in.
+    clock: [],
+    wake: [],
+    // Values and pure functions.
+    config: ['entry', 'error'],
+    retry: ['entry', 'error', 'clock'],
+    revision: ['entry', 'error'],
+    cipher: ['error'],
+    keychain: ['entry', 'error', 'cipher'],
+    // Parts.
+    store: ['entry', 'error'],
+    spool: ['entry', 'error'],
+    transport: ['entry', 'config', 'error'],
+    // What outbox and engine share, since they never name each other.
+    board: ['entry', 'config', 'error', 'clock', 'wake'],
+    // The two halves.
+    outbox: ['entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'revision', 'clock', 'wake', 'board'],
+    engine: [
+      'entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'transport', 'retry', 'revision', 'clock',
+      'wake', 'board',
+    ],
+    triggers: ['error', 'clock', 'wake', 'keychain', 'outbox'],
+    // Assembly: everything. `builder`, `handle` and `events` are what outgrew lib.rs.
+    commands: '*',
+    lib: '*',
+    builder: '*',
+    handle: '*',
+    events: '*',
+  },
+  // Crates with one owner each; a crate that is not named here may be used anywhere.
+  crates: {
+    tauri: ['lib', 'commands', 'builder'],
+    tauri_plugin: [],
+    sqlx: ['store'],
+    reqwest: ['transport'],
+    keyring: ['keychain'],
+  },
+}

@@ -1,0 +1,66 @@
+// The scripted demonstration: a draft is typed while the backend is down, and arrives when it is up.
+//
+// usage: node demo.mjs APP BACKEND FOLDER    inside scripts/with-desktop
+
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { freePort, start } from './processes.mjs'
+import { Page, until } from './webdriver.mjs'
+
+const [app, backend, folder] = process.argv.slice(2)
+const data = join(folder, 'data')
+const received = join(folder, 'received')
+// Each run is a first start: the keychain of this desktop is a new one, too.
+for (const path of [data, received]) {
+  rmSync(path, { recursive: true, force: true })
+  mkdirSync(path, { recursive: true })
+}
+
+const [port, driverPort, nativePort] = [await freePort(), await freePort(), await freePort()]
+const url = `http://127.0.0.1:${port}`
+const began = Date.now()
+
+function tell(text) {
+  console.log(`${((Date.now() - began) / 1000).toFixed(1).padStart(5)} s  ${text}`)
+}
+
+function picture(name) {
+  const file = join(folder, `${name}.png`)
+  execFileSync('import', ['-window', 'root', file])
+  tell(`        picture: ${file}`)
+}
+
+async function badges(page) {
+  const names = ['pending', 'inflight', 'acked', 'failed']
+  const counts = await Promise.all(names.map(async (name) => `${name} ${await page.text(`badge-${name}`)}`))
+  return counts.join(', ')
+}
+
+start('tauri-driver', ['--port', String(driverPort), '--native-port', String(nativePort)], {
+  XDG_DATA_HOME: data,
+  STORAGE_SYNC_EXAMPLE_BACKEND: url,
+  RUST_LOG: 'warn',
+})
+const page = await Page.open(`http://127.0.0.1:${driverPort}`, app)
+await page.shows('badge-pending', (text) => text === '0')
+tell(`The app is open. Its backend at ${url} is down.`)
+
+await page.type('field-title', 'Brass reading lamp')
+await page.type('field-price', '45')
+await page.type('field-description', 'From the fifties, rewired, with a new shade.')
+await page.shows('saved', (text) => text.startsWith('Saved on this device'))
+const why = await page.shows('row-why', (text) => text.startsWith('Cannot reach'))
+tell(`A draft is typed. Badges: ${await badges(page)}.`)
+tell(`Why it waits: "${why}".`)
+picture('1-pending')
+
+start(backend, ['--port', String(port), '--folder', received])
+tell('The backend is started. Nothing is clicked.')
+await page.shows('badge-acked', (text) => text === '1')
+tell(`Badges: ${await badges(page)}. "${await page.text('row-why')}".`)
+picture('2-delivered')
+
+const listings = await until('the backend to answer', async () => (await fetch(`${url}/listings`)).json())
+tell(`The backend holds: ${JSON.stringify(listings)}`)
+process.exit(0)
