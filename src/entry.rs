@@ -149,7 +149,7 @@ pub enum WaitingFor {
     },
     /// `pause()` was called.
     Paused,
-    /// No endpoint of this kind is in this version of the app.
+    /// No endpoint of this kind is in this version of the app, or it has no base URL yet, or its URL asks for other params.
     Endpoint,
     /// The engine has not come to it yet: it is next in line, or another process delivers.
     Turn,

@@ -79,16 +79,23 @@ impl Drain {
         Ok(())
     }
 
-    /// Lines up the claims of everything that may begin now.
+    /// Lines up the claims of everything that may begin now. Heads that were replaced meanwhile are no reason to stop looking:
+    /// no wake would tell of those behind them.
     pub(super) async fn pick(&mut self) -> Result<()> {
-        let candidates = self.candidates().await?;
-        if candidates.is_empty() {
-            return Ok(());
+        loop {
+            let candidates = self.candidates().await?;
+            if candidates.is_empty() || self.line_up_all(candidates).await? {
+                return Ok(());
+            }
         }
+    }
+
+    /// Answers whether there is something to wait for now: a claim, or the key.
+    async fn line_up_all(&mut self, candidates: Vec<Candidate>) -> Result<bool> {
         let Some(master) = self.parts.keys.cached(&self.account) else {
             self.ask_for_key();
             self.put_back(candidates);
-            return Ok(());
+            return Ok(true);
         };
         self.key.granted();
         let seqs: Vec<i64> = candidates.iter().map(|candidate| candidate.head.seq).collect();
@@ -99,13 +106,14 @@ impl Drain {
                 return Err(error);
             }
         };
+        let before = self.claims.len();
         for candidate in candidates {
             match rows.iter().find(|row| row.seq == candidate.head.seq) {
                 Some(row) => self.line_up(candidate, row, &master),
                 None => self.rules.end(&candidate.kind, &candidate.origin, candidate.probe),
             }
         }
-        Ok(())
+        Ok(self.claims.len() > before)
     }
 
     /// Takes heads from the feeds in turn, as many as endpoints and origins let through.
@@ -214,7 +222,9 @@ impl Drain {
     /// A row that must not be sent is claimed like any other, so that no one else touches it, and failed in the next commit.
     fn doom(&mut self, head: Head, row: &Loaded, kind: String, origin: String, probe: bool, judgement: Judgement) {
         let revision = row.revision.unwrap_or_else(|| crate::revision::next(row.base, row.lane_revision));
-        self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request: None });
+        // A claim freezes a request; one that is never sent has nothing in it.
+        let request = row.request.is_none().then(Vec::new);
+        self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request });
         let attempt = Attempt {
             seq: head.seq,
             lane: row.lane.unwrap_or(-row.seq),

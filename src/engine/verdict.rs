@@ -13,6 +13,15 @@ use crate::{
     transport::{Learned, Outcome},
 };
 
+/// Statuses with which an application judges the content itself: with the idempotency key of an applied request it would have
+/// repeated the first answer, so nothing was applied. Any other refusal may come from a router, a proxy or a bad deploy.
+const JUDGED: [u16; 4] = [400, 409, 412, 422];
+
+/// An earlier attempt may have been applied, and this refusal does not say otherwise.
+fn still_possibly_sent(attempt: &Attempt, status: u16) -> bool {
+    attempt.was_possibly_sent && !JUDGED.contains(&status)
+}
+
 /// What an answer to one attempt says of earlier ones: nothing, unless it settles the entry.
 fn not_applied(attempt: &Attempt) -> Verdict {
     if attempt.was_possibly_sent { Verdict::Unknown } else { Verdict::NotApplied }
@@ -140,7 +149,7 @@ impl Rules {
             return pending(not_applied(attempt), false, Some(status), error, Next::Queue);
         }
         if self.refused_alone(attempt) {
-            return failed(Reason::Refused, false, Some(status), error);
+            return failed(Reason::Refused, attempt.was_possibly_sent, Some(status), error);
         }
         let enough = self.unauthorized_enough(attempt);
         let level = self.origin(&attempt.origin).auth.next_level();
@@ -171,13 +180,15 @@ impl Rules {
         }
         let refusing = endpoint.gate.why() == Some(Why::Refusing)
             || endpoint.refusals.as_mut().is_some_and(|(_, row)| Self::in_a_row(row, attempt.lane, REFUSING_LANES));
+        let doubt = still_possibly_sent(attempt, status);
         if !refusing {
-            return failed(Reason::Refused, false, Some(status), error);
+            return failed(Reason::Refused, doubt, Some(status), error);
         }
         let level = endpoint.gate.next_level();
         let due = self.own(level, now);
         self.endpoint(&attempt.kind).gate.shut(Why::Refusing, Some(due), None, attempt.probe);
-        pending(Verdict::NotApplied, true, Some(status), error, Next::Queue)
+        let verdict = if doubt { Verdict::Unknown } else { Verdict::NotApplied };
+        pending(verdict, true, Some(status), error, Next::Queue)
     }
 
     fn unproven(&mut self, attempt: &Attempt, status: u16, why: &str, now: Duration) -> Judgement {

@@ -124,6 +124,10 @@ fn what_was_possibly_sent_stays_so_unless_an_answer_settles_it() {
         (busy(429, None), false),
         (Outcome::Collision { status: 409, floor: None }, false),
         (unproven(), false),
+        (refused(404), false),
+        (refused(403), false),
+        (refused(501), false),
+        (refused(400), true),
         (refused(422), true),
     ] {
         let before = Attempt { was_possibly_sent: true, ..attempt(1) };

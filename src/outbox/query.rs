@@ -109,6 +109,7 @@ impl Outbox {
         let Parts { board, settings, .. } = self.parts();
         entry.waiting_for = (entry.state == State::Pending).then(|| match settings.endpoint(&entry.kind) {
             None => WaitingFor::Endpoint,
+            Some(endpoint) if endpoint.url.origin(settings.base_url().as_ref()).is_none() => WaitingFor::Endpoint,
             Some(_) => board.waiting_for(seq, &entry.kind, behind),
         });
         entry

@@ -50,9 +50,15 @@ fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
         Verdict::Acked { canonical_id, revision, etag } => {
             push_lane_revision(batch, settle.seq);
             push_learned(batch, settle.seq, canonical_id.as_deref(), *revision, etag.as_deref());
-            push_update(batch, settle, now, "state = 'acked', possibly_sent = 0, forced = 0, reason = NULL, canonical_id = coalesce(?, canonical_id)", |b| {
-                b.bind(canonical_id.clone());
-            });
+            push_update(
+                batch,
+                settle,
+                now,
+                "state = 'acked', possibly_sent = 0, forced = 0, reason = NULL, canonical_id = coalesce(?, canonical_id)",
+                |b| {
+                    b.bind(canonical_id.clone());
+                },
+            );
         }
         Verdict::Failed { reason, possibly_sent } => {
             push_lane_revision(batch, settle.seq);
@@ -64,7 +70,13 @@ fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
         Verdict::Unsent { was_possibly_sent: true } => push_update(batch, settle, now, "state = 'pending'", |_| ()),
         Verdict::Unsent { was_possibly_sent: false } => {
             push_thaw(batch, settle.seq);
-            push_update(batch, settle, now, "state = 'pending', possibly_sent = 0, first_sent_at = NULL, revision = NULL", |_| ());
+            push_update(
+                batch,
+                settle,
+                now,
+                "state = 'pending', possibly_sent = 0, first_sent_at = NULL, revision = NULL",
+                |_| (),
+            );
             push_replaced(batch, settle.seq, now);
         }
         Verdict::Unknown => {
@@ -74,7 +86,8 @@ fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
         Verdict::NotApplied => {
             push_lane_revision(batch, settle.seq);
             push_thaw(batch, settle.seq);
-            let set = "state = 'pending', possibly_sent = 0, forced = 0, first_sent_at = NULL, key_suffix = key_suffix + 1";
+            let set =
+                "state = 'pending', possibly_sent = 0, forced = 0, first_sent_at = NULL, key_suffix = key_suffix + 1";
             push_update(batch, settle, now, set, |_| ());
             push_replaced(batch, settle.seq, now);
         }
@@ -86,7 +99,12 @@ fn push_update(batch: &mut Batch, settle: &Settle, now: i64, set: &str, bind: im
         "UPDATE entries SET {set}, status = coalesce(?, status), last_error = ?, attempts = attempts + ?, updated_at = ? WHERE seq = ? AND state = 'inflight'"
     ));
     bind(batch);
-    batch.bind(settle.status.map(i64::from)).bind(settle.error.clone()).bind(i64::from(settle.attempted)).bind(now).bind(settle.seq);
+    batch
+        .bind(settle.status.map(i64::from))
+        .bind(settle.error.clone())
+        .bind(i64::from(settle.attempted))
+        .bind(now)
+        .bind(settle.seq);
 }
 
 /// The server may hold our revision now.
@@ -113,7 +131,9 @@ fn push_learned(batch: &mut Batch, seq: i64, canonical_id: Option<&str>, revisio
 
 /// Drops the frozen request.
 fn push_thaw(batch: &mut Batch, seq: i64) {
-    batch.push("DELETE FROM requests WHERE seq = ? AND EXISTS (SELECT 1 FROM entries WHERE seq = ? AND state = 'inflight')");
+    batch.push(
+        "DELETE FROM requests WHERE seq = ? AND EXISTS (SELECT 1 FROM entries WHERE seq = ? AND state = 'inflight')",
+    );
     batch.bind(seq).bind(seq);
 }
 

@@ -46,7 +46,11 @@ struct Before {
 }
 
 /// Applies several callers' batches; each is refused or taken as a whole and by itself.
-pub(super) async fn apply(tx: &mut Tx<'_>, device: Uuid, jobs: &mut [&mut Job<Enqueue, Vec<Inserted>>]) -> Result<(), Fault> {
+pub(super) async fn apply(
+    tx: &mut Tx<'_>,
+    device: Uuid,
+    jobs: &mut [&mut Job<Enqueue, Vec<Inserted>>],
+) -> Result<(), Fault> {
     let mut before = look(tx, jobs).await?;
     let mut inserts: Vec<Insert<'_>> = Vec::new();
     for job in jobs {
@@ -191,7 +195,10 @@ async fn replaceable<'e>(
     }
     let answers = tx.flush().await?;
     before.live = read_live(&answers[live])?;
-    numbers.into_iter().map(|(lane, n)| Ok((lane, answers[n].first().map_or(Ok(0), |row| get_u64(row, "n"))?))).collect()
+    numbers
+        .into_iter()
+        .map(|(lane, n)| Ok((lane, answers[n].first().map_or(Ok(0), |row| get_u64(row, "n"))?)))
+        .collect()
 }
 
 /// By how much the number of waiting entries grows when these come in, in order.
@@ -249,7 +256,10 @@ fn push_lanes(batch: &mut Batch, inserts: &[Insert<'_>]) {
     if lanes.is_empty() {
         return;
     }
-    batch.push(&format!("INSERT INTO lanes (account, kind, key) VALUES {} ON CONFLICT DO NOTHING", rows(lanes.len(), 3)));
+    batch.push(&format!(
+        "INSERT INTO lanes (account, kind, key) VALUES {} ON CONFLICT DO NOTHING",
+        rows(lanes.len(), 3)
+    ));
     for (account, kind, key) in lanes {
         batch.bind(account.to_owned()).bind(kind.to_owned()).bind(key.to_owned());
     }
@@ -263,7 +273,11 @@ fn push_payloads(batch: &mut Batch, inserts: &[Insert<'_>]) {
     for Insert { seq, entry, .. } in inserts {
         let payload = &entry.payload;
         batch.bind(*seq).bind(i64::from(payload.generation)).bind(payload.key_id.to_vec());
-        batch.bind(payload.wrapped_key.clone()).bind(payload.digest.clone()).bind(payload.params.clone()).bind(payload.body.clone());
+        batch
+            .bind(payload.wrapped_key.clone())
+            .bind(payload.digest.clone())
+            .bind(payload.params.clone())
+            .bind(payload.body.clone());
     }
 }
 
@@ -277,6 +291,11 @@ fn push_entries(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
     ));
     for Insert { seq, entry, now } in inserts {
         batch.bind(*seq).bind_id(entry.id).bind(entry.account.clone()).bind(entry.kind.clone()).bind(entry.key.clone());
-        batch.bind(entry.queue.as_str()).bind(entry.content_type.clone()).bind_u64(entry.bytes).bind_id(device).bind(*now);
+        batch
+            .bind(entry.queue.as_str())
+            .bind(entry.content_type.clone())
+            .bind_u64(entry.bytes)
+            .bind_id(device)
+            .bind(*now);
     }
 }

@@ -57,7 +57,9 @@ impl From<sqlx::Error> for Fault {
             sqlx::Error::PoolTimedOut => Self::Busy,
             sqlx::Error::PoolClosed => Self::Closed,
             // Its text may quote a value.
-            sqlx::Error::ColumnDecode { index, .. } => Self::Corrupt(format!("column {index} holds a value of another type")),
+            sqlx::Error::ColumnDecode { index, .. } => {
+                Self::Corrupt(format!("column {index} holds a value of another type"))
+            }
             other => Self::Other(other.to_string()),
         }
     }

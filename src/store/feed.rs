@@ -50,7 +50,11 @@ pub(super) fn push(batch: &mut Batch) -> usize {
 
 /// Reads a row of the first statement.
 pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
-    Ok(Changed { id: get_id(row, "id")?, kind: get(row, "kind")?, state: get::<Option<&str>>(row, "state")?.and_then(State::parse) })
+    Ok(Changed {
+        id: get_id(row, "id")?,
+        kind: get(row, "kind")?,
+        state: get::<Option<&str>>(row, "state")?.and_then(State::parse),
+    })
 }
 
 /// Reads a row of the second statement.

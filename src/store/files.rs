@@ -31,7 +31,10 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder).and_then(|()| restrict(folder, 0o700)).map_err(|source| Error::io("creating the data folder", source))
+    builder
+        .create(folder)
+        .and_then(|()| restrict(folder, 0o700))
+        .map_err(|source| Error::io("creating the data folder", source))
 }
 
 /// Creates the database file if it is not there, and takes it and its companions from everybody else: SQLite gives new companions the same mode.
@@ -42,7 +45,9 @@ pub(super) fn make_database(database: &Path) -> Result<()> {
     options.open(database).map_err(|source| Error::io("creating the database", source))?;
     for part in parts(database) {
         match restrict(&part, 0o600) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("restricting the database to this user", error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("restricting the database to this user", error));
+            }
             _ => {}
         }
     }

@@ -1,7 +1,13 @@
 //! Which rows a verb means.
 
-use super::{Filter, sql::{Batch, places}};
-use crate::{entry::State, error::{Error, Result}};
+use super::{
+    Filter,
+    sql::{Batch, places},
+};
+use crate::{
+    entry::State,
+    error::{Error, Result},
+};
 
 /// SQLite takes 32 766 values in one statement.
 const MAX_IDS: usize = 30_000;

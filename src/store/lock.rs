@@ -31,10 +31,14 @@ pub(super) async fn opening(folder: &Path) -> Result<Opening> {
         match file.try_lock() {
             Ok(()) => return Ok(Opening(file)),
             Err(TryLockError::WouldBlock) => tokio::time::sleep(LOOK_EVERY).await,
-            Err(TryLockError::Error(source)) => return Err(Error::io(format!("locking {OPENING} in the data folder"), source)),
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::io(format!("locking {OPENING} in the data folder"), source));
+            }
         }
     }
-    Err(Error::Timeout("another process of this app has been opening the queue for 30 s: end it and start again".into()))
+    Err(Error::Timeout(
+        "another process of this app has been opening the queue for 30 s: end it and start again".into(),
+    ))
 }
 
 /// Says to others that the database is open here.
@@ -42,7 +46,9 @@ pub(super) fn in_use(folder: &Path) -> Result<InUse> {
     let file = file(folder, IN_USE)?;
     match file.try_lock_shared() {
         Ok(()) => Ok(InUse(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::DatabaseCorrupt("another process is salvaging it: start again when it is done".into())),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::DatabaseCorrupt("another process is salvaging it: start again when it is done".into()))
+        }
         Err(TryLockError::Error(source)) => Err(Error::io(format!("locking {IN_USE} in the data folder"), source)),
     }
 }
@@ -52,9 +58,9 @@ pub(super) fn alone(folder: &Path) -> Result<InUse> {
     let file = file(folder, IN_USE)?;
     match file.try_lock() {
         Ok(()) => Ok(InUse(file)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::DatabaseCorrupt("another process of this app has it open: end that one and start again, then it is salvaged".into()))
-        }
+        Err(TryLockError::WouldBlock) => Err(Error::DatabaseCorrupt(
+            "another process of this app has it open: end that one and start again, then it is salvaged".into(),
+        )),
         Err(TryLockError::Error(source)) => Err(Error::io(format!("locking {IN_USE} in the data folder"), source)),
     }
 }

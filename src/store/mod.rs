@@ -53,8 +53,7 @@ use crate::{
 const STATES: [State; 5] = [State::Pending, State::Inflight, State::Acked, State::Failed, State::Superseded];
 
 /// Repeats the literal predicate of `entries_due`, or SQLite would not use it.
-const HEADS: &str =
-    "SELECT seq, lane FROM entries WHERE account = ? AND kind = ? AND state = 'pending' AND head = 1 AND seq > ? ORDER BY seq LIMIT ?";
+const HEADS: &str = "SELECT seq, lane FROM entries WHERE account = ? AND kind = ? AND state = 'pending' AND head = 1 AND seq > ? ORDER BY seq LIMIT ?";
 
 /// A handle to the database; clones share it. The database closes with the last clone, or with [`Store::close`].
 #[derive(Clone)]
@@ -136,7 +135,10 @@ pub struct SealedPayload {
 
 impl fmt::Debug for SealedPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedPayload").field("generation", &self.generation).field("bytes", &self.body.len()).finish_non_exhaustive()
+        f.debug_struct("SealedPayload")
+            .field("generation", &self.generation)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }
 

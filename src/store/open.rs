@@ -140,7 +140,6 @@ fn options(database: &Path) -> SqliteConnectOptions {
         .create_if_missing(false)
         .busy_timeout(wait)
         .statement_cache_capacity(STATEMENTS)
-        
         .row_buffer_size(ROWS_AHEAD)
         .disable_statement_logging()
 }

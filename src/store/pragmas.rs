@@ -42,7 +42,9 @@ pub(super) async fn set(connection: &mut SqliteConnection, owner: bool) -> Resul
     ] {
         let found = read(connection, name).await?;
         if found != wanted {
-            return Err(Error::Database(format!("PRAGMA {name} is {found} and must be {wanted}: the database cannot be used safely")));
+            return Err(Error::Database(format!(
+                "PRAGMA {name} is {found} and must be {wanted}: the database cannot be used safely"
+            )));
         }
     }
     Ok(())
@@ -80,7 +82,8 @@ mod tests {
 
     #[test]
     fn only_a_sqlite_with_the_wal_reset_bug_is_warned_of() {
-        for (version, old) in [("3.46.0", true), ("3.51.2", true), ("3.51.3", false), ("3.52.0", false), ("4.0", false)] {
+        for (version, old) in [("3.46.0", true), ("3.51.2", true), ("3.51.3", false), ("3.52.0", false), ("4.0", false)]
+        {
             assert_eq!(is_old(version), old, "{version}");
         }
     }

@@ -33,7 +33,8 @@ pub(super) async fn rows(tx: &mut Tx<'_>, prune: &Prune) -> Result<bool, Fault> 
              AND updated_at < ? RETURNING seq",
     );
     tx.batch.bind(ROWS).bind(prune.now.saturating_sub(prune.max_age_ms));
-    let left = tx.batch.push("SELECT coalesce(sum(n), 0) > ? AS more FROM counts WHERE state IN ('acked', 'superseded')");
+    let left =
+        tx.batch.push("SELECT coalesce(sum(n), 0) > ? AS more FROM counts WHERE state IN ('acked', 'superseded')");
     tx.batch.bind(keep);
     let answers = tx.flush().await?;
     let over = answers[left].first().map_or(Ok(0), |row| get::<i64>(row, "more"))? != 0;

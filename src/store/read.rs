@@ -115,7 +115,13 @@ impl Store {
         Ok(self.read(&rows, |found| Ok((row(found)?, sealed(found)?)))?.pop())
     }
 
-    pub(super) async fn read_list(&self, account: &str, filter: &Filter, after: Option<Uuid>, limit: u32) -> Result<Vec<Row>> {
+    pub(super) async fn read_list(
+        &self,
+        account: &str,
+        filter: &Filter,
+        after: Option<Uuid>,
+        limit: u32,
+    ) -> Result<Vec<Row>> {
         filter.check()?;
         let before = match after {
             Some(id) => self.read_row(account, id).await?.ok_or(Error::NotFound(id))?.seq,
@@ -126,7 +132,11 @@ impl Store {
         let mut arms = Vec::new();
         // One arm per state, each in order by an index of its own: merged, not sorted, however many rows match.
         for state in super::STATES.into_iter().filter(|state| filter.wants(*state)) {
-            arms.push(format!("SELECT seq FROM entries WHERE state = '{}' AND seq < ? AND {}", state.as_str(), condition.text));
+            arms.push(format!(
+                "SELECT seq FROM entries WHERE state = '{}' AND seq < ? AND {}",
+                state.as_str(),
+                condition.text
+            ));
         }
         if arms.is_empty() {
             return Ok(Vec::new());

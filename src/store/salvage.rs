@@ -6,7 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::{AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, SqliteConnection, TypeInfo as _, ValueRef as _, sqlite::{SqliteConnectOptions, SqliteRow}};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Row as _, SqliteConnection, TypeInfo as _,
+    ValueRef as _,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 
 use super::{
     Salvage,
@@ -44,7 +48,9 @@ pub(super) fn move_aside(folder: &Path) -> Result<PathBuf> {
     // The WAL first: a cut in between leaves a damaged database without it, which is moved at the next start. The index is rebuilt from the WAL.
     for suffix in ["-wal", "-shm", ""] {
         match fs::rename(files::with_suffix(&database, suffix), files::with_suffix(&aside, suffix)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("moving the damaged database aside", error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("moving the damaged database aside", error));
+            }
             _ => {}
         }
     }
@@ -121,7 +127,11 @@ async fn keep_lanes(old: &mut SqliteConnection, new: &mut SqliteConnection) -> H
     kept
 }
 
-async fn copy_entries(old: &mut SqliteConnection, new: &mut SqliteConnection, lanes: &HashMap<i64, ()>) -> Result<u64, Fault> {
+async fn copy_entries(
+    old: &mut SqliteConnection,
+    new: &mut SqliteConnection,
+    lanes: &HashMap<i64, ()>,
+) -> Result<u64, Fault> {
     let last = last_number(old, "entries", "seq").await;
     let mut copied = 0;
     let mut first = 1;
@@ -193,7 +203,8 @@ async fn rejoin_lane(new: &mut SqliteConnection, lanes: &HashMap<i64, ()>, entry
         return Ok(());
     }
     let mut batch = Batch::default();
-    let name: Vec<String> = ["account", "kind", "key"].iter().map(|column| text(entry, column).unwrap_or_default().to_owned()).collect();
+    let name: Vec<String> =
+        ["account", "kind", "key"].iter().map(|column| text(entry, column).unwrap_or_default().to_owned()).collect();
     batch.push("INSERT INTO lanes (account, kind, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING");
     batch.bind(name[0].clone()).bind(name[1].clone()).bind(name[2].clone());
     let number = batch.push("SELECT lane FROM lanes WHERE account = ? AND kind = ? AND key = ?");

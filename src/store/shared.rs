@@ -28,7 +28,13 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(folder: &Path, device: Uuid, readers: SqlitePool) -> Self {
         let (changes, _) = broadcast::channel(CHANGES);
-        Self { folder: folder.to_owned(), device, changes, version: watch::Sender::new(0), readers: RwLock::new(readers) }
+        Self {
+            folder: folder.to_owned(),
+            device,
+            changes,
+            version: watch::Sender::new(0),
+            readers: RwLock::new(readers),
+        }
     }
 
     pub(super) fn pool(&self) -> SqlitePool {

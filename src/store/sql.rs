@@ -97,7 +97,10 @@ pub(super) fn places(count: usize) -> String {
 }
 
 /// A column of a row, with a fault instead of a panic.
-pub(super) fn get<'r, T: sqlx::Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: &str) -> Result<T, Fault> {
+pub(super) fn get<'r, T: sqlx::Decode<'r, Sqlite> + Type<Sqlite>>(
+    row: &'r SqliteRow,
+    column: &str,
+) -> Result<T, Fault> {
     Ok(row.try_get(column)?)
 }
 
@@ -118,7 +121,9 @@ pub(super) fn get_id(row: &SqliteRow, column: &str) -> Result<Uuid, Fault> {
 
 /// An id, or none.
 pub(super) fn get_optional_id(row: &SqliteRow, column: &str) -> Result<Option<Uuid>, Fault> {
-    get::<Option<&[u8]>>(row, column)?.map(|bytes| Uuid::from_slice(bytes).map_err(|_| Fault::damaged(column))).transpose()
+    get::<Option<&[u8]>>(row, column)?
+        .map(|bytes| Uuid::from_slice(bytes).map_err(|_| Fault::damaged(column)))
+        .transpose()
 }
 
 /// A key id; sixteen bytes or a fault.

@@ -40,7 +40,8 @@ pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
         "UPDATE lanes SET revision = max(revision, (SELECT max(coalesce(e.revision, 0)) FROM entries e WHERE e.lane = lanes.lane AND e.state = 'inflight')) \
          WHERE lane IN (SELECT lane FROM entries WHERE state = 'inflight' AND lane IS NOT NULL)",
     );
-    let number = tx.batch.push("UPDATE entries SET state = 'pending', updated_at = ? WHERE state = 'inflight' RETURNING seq");
+    let number =
+        tx.batch.push("UPDATE entries SET state = 'pending', updated_at = ? WHERE state = 'inflight' RETURNING seq");
     tx.batch.bind(now);
     let answers = tx.flush().await?;
     Ok(answers[number].len() as u64)
@@ -52,7 +53,8 @@ pub(super) async fn retry(tx: &mut Tx<'_>, Retry { account, filter, force, now }
     let which = &condition.text;
     let mut numbers = Vec::new();
     if filter.wants(State::Pending) {
-        numbers.push(tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'pending' AND {which} ORDER BY seq")));
+        numbers
+            .push(tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'pending' AND {which} ORDER BY seq")));
         condition.bind(&mut tx.batch);
     }
     if filter.wants(State::Failed) {
@@ -77,7 +79,13 @@ fn push_retry_of_refused(batch: &mut Batch, condition: &Condition<'_>, now: i64,
 }
 
 /// What may have been applied keeps its key and its frozen request.
-fn push_retry_of_possibly_sent(batch: &mut Batch, condition: &Condition<'_>, force: bool, now: i64, numbers: &mut Vec<usize>) {
+fn push_retry_of_possibly_sent(
+    batch: &mut Batch,
+    condition: &Condition<'_>,
+    force: bool,
+    now: i64,
+    numbers: &mut Vec<usize>,
+) {
     numbers.push(batch.push(&format!(
         "UPDATE entries SET state = 'pending', reason = NULL, forced = ?, updated_at = ? \
          WHERE state = 'failed' AND possibly_sent = 1 AND (reason IS NOT 'outcome-unknown' OR ?) AND {} RETURNING id",
@@ -90,7 +98,8 @@ fn push_retry_of_possibly_sent(batch: &mut Batch, condition: &Condition<'_>, for
 /// Deletes what is not in flight.
 pub(super) async fn discard(tx: &mut Tx<'_>, Discard { account, filter, now }: &Discard) -> Result<Discarded, Fault> {
     let condition = Condition::new(account, filter);
-    let states = super::STATES.into_iter().filter(|state| filter.wants(*state)).map(|state| format!("'{}'", state.as_str()));
+    let states =
+        super::STATES.into_iter().filter(|state| filter.wants(*state)).map(|state| format!("'{}'", state.as_str()));
     let states = states.collect::<Vec<_>>().join(",");
     let which = format!("state IN ({states}) AND {}", condition.text);
     let inflight = tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'inflight' AND {which} ORDER BY seq"));
@@ -109,7 +118,11 @@ pub(super) async fn discard(tx: &mut Tx<'_>, Discard { account, filter, now }: &
     let gone = tx.batch.push(&format!("DELETE FROM entries WHERE state <> 'inflight' AND {which} RETURNING id"));
     condition.bind(&mut tx.batch);
     let answers = tx.flush().await?;
-    Ok(Discarded { ids: ids(&answers[gone])?, possibly_applied: ids(&answers[possibly])?, inflight: ids(&answers[inflight])? })
+    Ok(Discarded {
+        ids: ids(&answers[gone])?,
+        possibly_applied: ids(&answers[possibly])?,
+        inflight: ids(&answers[inflight])?,
+    })
 }
 
 fn ids<'r>(rows: impl IntoIterator<Item = &'r sqlx::sqlite::SqliteRow>) -> Result<Vec<Uuid>, Fault> {
@@ -118,7 +131,8 @@ fn ids<'r>(rows: impl IntoIterator<Item = &'r sqlx::sqlite::SqliteRow>) -> Resul
 
 /// Never needs an answer.
 pub(super) fn set(batch: &mut Batch, setting: &Setting) {
-    const META: &str = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    const META: &str =
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
     match setting {
         Setting::Paused(paused) => {
             batch.push(META);

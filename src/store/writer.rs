@@ -172,7 +172,10 @@ impl Writer {
             let run = rest.iter().take_while(|command| matches!(command, Command::Enqueue(_))).count();
             let (enqueues, after) = rest.split_at_mut(run);
             rest = after;
-            let mut jobs: Vec<_> = enqueues.iter_mut().filter_map(|c| if let Command::Enqueue(job) = c { Some(job) } else { None }).collect();
+            let mut jobs: Vec<_> = enqueues
+                .iter_mut()
+                .filter_map(|c| if let Command::Enqueue(job) = c { Some(job) } else { None })
+                .collect();
             if !jobs.is_empty() {
                 enqueue::apply(&mut tx, device, &mut jobs).await?;
             }
@@ -222,7 +225,8 @@ impl Writer {
         {
             tracing::warn!(%error, "the failed connection did not close cleanly");
         }
-        let fresh = open::connection(&self.shared.folder, self.owner).await.map_err(|error| Fault::Disk(error.to_string()))?;
+        let fresh =
+            open::connection(&self.shared.folder, self.owner).await.map_err(|error| Fault::Disk(error.to_string()))?;
         let fresh = self.connection.insert(fresh);
         open::verify(fresh).await?;
         feed::set_up(fresh).await?;
@@ -276,7 +280,9 @@ impl Writer {
 
     async fn own(&mut self, owner: bool) -> Result<(), Fault> {
         let pages = if owner { pragmas::OWNER_CHECKPOINT } else { 0 };
-        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {pages}"))).execute(open(&mut self.connection)?).await?;
+        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA wal_autocheckpoint = {pages}")))
+            .execute(open(&mut self.connection)?)
+            .await?;
         self.owner = owner;
         Ok(())
     }

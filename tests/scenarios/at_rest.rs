@@ -3,10 +3,14 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::json;
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::{
-    State,
-    testing::outbox::{EnqueueOptions, Payload},
+    Reason, State,
+    testing::{
+        keychain::testing::MemoryKeys,
+        outbox::{EnqueueOptions, Payload},
+    },
 };
 
 use crate::support::{Setup, backend, impatient};
@@ -59,4 +63,33 @@ async fn payloads_and_params_are_never_in_any_file_of_the_data_folder() {
     assert!(sent >= 4, "the marks really went over the wire");
     device.stop().await;
     search(folder.path(), "after the exit");
+}
+
+#[tokio::test]
+async fn a_record_that_was_changed_on_disk_fails_alone_and_nothing_of_it_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let keys = MemoryKeys::new();
+    let setup = || Setup::new(folder.path(), impatient(&backend)).keys(&keys);
+    let device = setup().open().await;
+    let changed = device.enqueue("form", Some("changed"), json!({ "text": "one" })).await;
+    let good = device.enqueue("form", Some("good"), json!({ "text": "two" })).await;
+    device.stop().await;
+
+    let database = SqliteConnectOptions::new().filename(folder.path().join("outbox.db"));
+    let mut connection = database.connect().await.unwrap();
+    let flip = "UPDATE payloads SET body = CAST(body || x'00' AS BLOB) WHERE seq = (SELECT min(seq) FROM entries)";
+    sqlx::query(flip).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+
+    let device = setup().start().await;
+    device.acked(good).await;
+    let entry = device.until(changed, |entry| entry.state == State::Failed).await;
+    assert_eq!(
+        (entry.reason, entry.attempts, entry.possibly_sent),
+        (Some(Reason::Undecryptable), 0, false),
+        "{entry:#?}"
+    );
+    assert_eq!(backend.world(|world| world.received()), 1);
+    device.stop().await;
 }

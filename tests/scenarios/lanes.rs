@@ -1,5 +1,7 @@
 //! Order inside a lane, and what replaces what.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::{
@@ -7,7 +9,7 @@ use tauri_plugin_storage_sync::{
     testing::outbox::{EnqueueOptions, Payload},
 };
 
-use crate::support::{Setup, backend, config, impatient, times_applied};
+use crate::support::{ManualClock, Setup, backend, config, impatient, times_applied};
 
 #[tokio::test]
 async fn a_thousand_rapid_edits_of_one_draft_send_at_most_three_requests_and_the_last_one_wins() {
@@ -122,5 +124,44 @@ async fn an_entry_may_ask_for_the_other_queue_than_its_endpoints() {
     for id in ids {
         assert_eq!(device.acked(id).await.state, State::Acked);
     }
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn an_edit_that_replaces_what_a_probe_was_about_to_send_is_found_without_another_wake() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.stop().await;
+    let clock = ManualClock::new();
+    let device = Setup::new(folder.path(), config(&backend)).stopped(&clock).start().await;
+    let mut last = device.enqueue("form", Some("draft"), json!({ "edit": 0 })).await;
+    device.until(last, |entry| entry.last_error.is_some()).await;
+    for edit in 1..20 {
+        last = device.enqueue("form", Some("draft"), json!({ "edit": edit })).await;
+        clock.advance(Duration::from_millis(700));
+    }
+    backend.restart().await.unwrap();
+    clock.advance(Duration::from_secs(600));
+    device.acked(last).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_router_after_a_lost_answer_keeps_the_key_so_that_nothing_is_applied_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    backend.misbehave(Rule::drop_after().times(1));
+    let clock = ManualClock::new();
+    let device = Setup::new(folder.path(), config(&backend)).stopped(&clock).start().await;
+    let id = device.enqueue("note", Some("a"), json!({})).await;
+    device.until(id, |entry| entry.attempts == 1 && entry.state == State::Pending).await;
+    backend.misbehave(Rule::status(404));
+    clock.advance(Duration::from_secs(600));
+    let entry = device.until(id, |entry| entry.state == State::Failed).await;
+    assert!(entry.possibly_sent, "{entry:#?}");
+    backend.behave();
+    device.outbox.retry(id, false).await.unwrap();
+    device.acked(id).await;
+    assert_eq!(times_applied(&backend, id), 1);
     device.stop().await;
 }

@@ -14,15 +14,25 @@ async fn a_claim_is_refused_unless_the_row_is_what_was_loaded() {
     ] {
         assert!(fixture.store.advance(vec![], vec![claim], NOW).await.unwrap().claimed.is_empty(), "{name}");
     }
-    assert_eq!(number(&mut fixture.peek().await, "SELECT count(*) FROM requests").await, 0, "nothing of a refused claim stays");
+    assert_eq!(
+        number(&mut fixture.peek().await, "SELECT count(*) FROM requests").await,
+        0,
+        "nothing of a refused claim stays"
+    );
     assert_eq!(fixture.store.advance(vec![], vec![claim(head_seq, 1)], NOW).await.unwrap().claimed, [head_seq]);
-    assert!(fixture.store.advance(vec![], vec![claim(head_seq, 1)], NOW).await.unwrap().claimed.is_empty(), "in flight already");
+    assert!(
+        fixture.store.advance(vec![], vec![claim(head_seq, 1)], NOW).await.unwrap().claimed.is_empty(),
+        "in flight already"
+    );
     let row = fixture.row(head).await;
     assert_eq!((row.entry.state, row.entry.possibly_sent, row.entry.revision), (State::Inflight, true, Some(1)));
     // Another process, or a stale answer: the frozen request of what was possibly sent stays.
     fixture.settle(head, Verdict::Unknown).await;
     let other = Claim { request: Some(b"other".to_vec()), ..claim(head_seq, 1) };
-    assert!(fixture.store.advance(vec![], vec![other], NOW).await.unwrap().claimed.is_empty(), "another request is frozen");
+    assert!(
+        fixture.store.advance(vec![], vec![other], NOW).await.unwrap().claimed.is_empty(),
+        "another request is frozen"
+    );
     assert_eq!(fixture.loaded(head).await.request.as_deref(), Some(&b"frozen"[..]));
     assert!(fixture.claim(head).await);
 }
@@ -54,7 +64,11 @@ async fn a_late_answer_settles_nothing() {
     let late = Verdict::Acked { canonical_id: Some("1".into()), revision: Some(9), etag: None };
     fixture.settle(id, late).await;
     assert_eq!(fixture.state(id).await, State::Failed);
-    assert_eq!(number(&mut fixture.peek().await, "SELECT seen FROM lanes").await, 0, "the lane learned from a late answer");
+    assert_eq!(
+        number(&mut fixture.peek().await, "SELECT seen FROM lanes").await,
+        0,
+        "the lane learned from a late answer"
+    );
 }
 
 #[tokio::test]
@@ -85,7 +99,8 @@ async fn what_comes_of_an_attempt_decides_what_stays_frozen() {
 async fn the_first_moment_of_sending_is_kept() {
     let fixture = Fixture::new().await;
     let id = fixture.put(every("a")).await;
-    let claim = |request: Option<&[u8]>| Claim { seq: 1, generation: 1, revision: 1, request: request.map(<[u8]>::to_vec) };
+    let claim =
+        |request: Option<&[u8]>| Claim { seq: 1, generation: 1, revision: 1, request: request.map(<[u8]>::to_vec) };
     fixture.store.advance(vec![], vec![claim(Some(b"x"))], 10).await.unwrap();
     fixture.settle(id, Verdict::Unknown).await;
     fixture.store.advance(vec![], vec![claim(None)], 20).await.unwrap();
@@ -135,10 +150,16 @@ async fn settles_and_claims_of_many_lanes_are_one_commit() {
         ids.push(fixture.put(every(&lane.to_string())).await);
         fixture.put(every(&lane.to_string())).await;
     }
-    let claims = |seqs: Vec<i64>| seqs.into_iter().map(|seq| Claim { seq, generation: 1, revision: 1, request: Some(vec![1]) }).collect::<Vec<_>>();
+    let claims = |seqs: Vec<i64>| {
+        seqs.into_iter()
+            .map(|seq| Claim { seq, generation: 1, revision: 1, request: Some(vec![1]) })
+            .collect::<Vec<_>>()
+    };
     let first = fixture.store.advance(vec![], claims((0..8).map(|n| 2 * n + 1).collect()), NOW).await.unwrap();
     assert_eq!(first.claimed.len(), 8);
-    let settles = (0..8).map(|n| Settle { seq: 2 * n + 1, status: Some(200), error: None, attempted: true, verdict: acked() }).collect();
+    let settles = (0..8)
+        .map(|n| Settle { seq: 2 * n + 1, status: Some(200), error: None, attempted: true, verdict: acked() })
+        .collect();
     // What a settle promotes can be claimed in the same commit, and is then not promoted but claimed.
     let second = fixture.store.advance(settles, claims(vec![2, 4]), NOW).await.unwrap();
     assert_eq!(second.claimed, [2, 4]);
@@ -167,7 +188,10 @@ async fn an_entry_in_flight_of_a_dead_process_is_pending_and_still_possibly_sent
     assert_eq!(fixture.state(id).await, State::Inflight, "only the owner recovers");
     assert_eq!(fixture.store.recover(NOW).await.unwrap(), 1);
     let loaded = fixture.loaded(id).await;
-    assert_eq!((loaded.possibly_sent, loaded.request.is_some(), loaded.revision, loaded.lane_revision), (true, true, Some(1), 1));
+    assert_eq!(
+        (loaded.possibly_sent, loaded.request.is_some(), loaded.revision, loaded.lane_revision),
+        (true, true, Some(1), 1)
+    );
     assert_eq!(fixture.heads().await, [1]);
     // It may be on the server: it is not replaced.
     fixture.put(latest("a")).await;

@@ -33,7 +33,14 @@ fn again(test: &str, folder: &Path, mut under: Command) -> Output {
 fn on_a_small_disk(test: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut under = Command::new("unshare");
-    under.args(["--map-root-user", "--mount", "sh", "-c", "mount -t tmpfs -o size=24m tmpfs \"$STORAGE_SYNC_TEST_DISK\" && exec \"$@\"", "sh"]);
+    under.args([
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        "mount -t tmpfs -o size=24m tmpfs \"$STORAGE_SYNC_TEST_DISK\" && exec \"$@\"",
+        "sh",
+    ]);
     again(test, folder.path(), under);
 }
 
@@ -56,7 +63,14 @@ async fn deliver(store: &Store, seqs: &[i64]) {
     for seq in seqs {
         let claim = Claim { seq: *seq, generation: 1, revision: 1, request: Some(vec![1; 300]) };
         assert_eq!(store.advance(vec![], vec![claim], NOW).await.unwrap().claimed, [*seq], "delivery stopped");
-        store.advance(vec![Settle { seq: *seq, status: Some(200), error: None, attempted: true, verdict: acked() }], vec![], NOW).await.unwrap();
+        store
+            .advance(
+                vec![Settle { seq: *seq, status: Some(200), error: None, attempted: true, verdict: acked() }],
+                vec![],
+                NOW,
+            )
+            .await
+            .unwrap();
     }
 }
 
@@ -66,7 +80,9 @@ async fn accepted_again(store: &Store) {
     loop {
         match store.enqueue(vec![every("again")], LIMIT, NOW).await {
             Ok(_) => return,
-            Err(Error::DiskFull) if std::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(Error::DiskFull) if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -84,7 +100,11 @@ async fn on_a_disk_that_we_filled_delivery_goes_on_and_makes_room() {
     assert!(seqs.len() > 100, "{}", seqs.len());
     assert!(!folder.join("outbox.ballast").exists());
     assert!(matches!(store.enqueue(vec![every("a")], LIMIT, NOW).await, Err(Error::DiskFull)));
-    assert_eq!(store.counts("").await.unwrap().pending, seqs.len() as u64, "a receipt was given for what is not there, or the other way round");
+    assert_eq!(
+        store.counts("").await.unwrap().pending,
+        seqs.len() as u64,
+        "a receipt was given for what is not there, or the other way round"
+    );
     deliver(&store, &seqs).await;
     store.discard("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, NOW).await.unwrap();
     while store.prune(0, NOW, i64::MAX).await.unwrap() {}
@@ -97,13 +117,18 @@ async fn on_a_disk_that_we_filled_delivery_goes_on_and_makes_room() {
 #[tokio::test]
 async fn on_a_disk_that_somebody_else_filled_delivery_goes_on_and_a_restart_too() {
     let Some(disk) = inside() else {
-        return on_a_small_disk("store::tests::disk::on_a_disk_that_somebody_else_filled_delivery_goes_on_and_a_restart_too");
+        return on_a_small_disk(
+            "store::tests::disk::on_a_disk_that_somebody_else_filled_delivery_goes_on_and_a_restart_too",
+        );
     };
     let folder = disk.join("data");
     let store = open(&folder).await;
     store.set_owner(true).await.unwrap();
     for _ in 0..100 {
-        store.enqueue(vec![NewEntry { payload: sealed(20_000), ..entry(None, Queue::Every) }], LIMIT, NOW).await.unwrap();
+        store
+            .enqueue(vec![NewEntry { payload: sealed(20_000), ..entry(None, Queue::Every) }], LIMIT, NOW)
+            .await
+            .unwrap();
     }
     let mut other = fs::File::create(disk.join("download")).unwrap();
     let mut piece = 1 << 20;
@@ -132,11 +157,21 @@ async fn on_a_disk_that_somebody_else_filled_delivery_goes_on_and_a_restart_too(
 async fn after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true() {
     const TEST: &str = "store::tests::disk::after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true";
     let Some(folder) = inside() else {
-        for (file, when, at_least) in [("outbox.db-wal", "8+11", 5), ("outbox.db-wal", "9+7", 5), ("outbox.db", "7+3", 2)] {
+        for (file, when, at_least) in
+            [("outbox.db-wal", "8+11", 5), ("outbox.db-wal", "9+7", 5), ("outbox.db", "7+3", 2)]
+        {
             let folder = tempfile::tempdir().unwrap();
             let log = folder.path().join("strace.log");
             let mut under = Command::new("strace");
-            under.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", &format!("inject=fsync,fdatasync:error=EIO:when={when}"), "-o"]);
+            under.args([
+                "-f",
+                "-qq",
+                "-e",
+                "trace=fsync,fdatasync",
+                "-e",
+                &format!("inject=fsync,fdatasync:error=EIO:when={when}"),
+                "-o",
+            ]);
             under.arg(&log).arg("-P").arg(folder.path().join("data").join(file));
             again(TEST, folder.path(), under);
             let failed = fs::read_to_string(&log).unwrap().matches("(INJECTED)").count();
@@ -173,7 +208,8 @@ async fn after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true()
     }
     store.close().await;
     let store = open(&folder).await;
-    let acked = store.list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000).await.unwrap();
+    let acked =
+        store.list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000).await.unwrap();
     let acked: Vec<_> = acked.iter().rev().map(|row| row.entry.id).collect();
     assert!(acked == expected, "{} of {} are there", acked.len(), expected.len());
     assert_kept(&mut connect(&folder.join("outbox.db")).await).await;

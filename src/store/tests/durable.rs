@@ -13,7 +13,11 @@ async fn enqueue_resolves_after_the_commit_and_not_before() {
     assert_eq!(number(&mut other, "SELECT count(*) FROM entries").await, 0);
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
     call.await.unwrap().unwrap();
-    assert_eq!(number(&mut other, "SELECT count(*) FROM entries").await, 1, "resolved, and another connection does not see it");
+    assert_eq!(
+        number(&mut other, "SELECT count(*) FROM entries").await,
+        1,
+        "resolved, and another connection does not see it"
+    );
 }
 
 #[tokio::test]

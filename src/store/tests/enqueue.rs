@@ -93,7 +93,9 @@ async fn a_chosen_id_is_answered_with_what_exists() {
     let first = fixture.store.enqueue(vec![entry.clone()], LIMIT, NOW).await.unwrap();
     assert!(matches!(first[..], [Inserted::New]));
     let other = NewEntry { payload: SealedPayload { digest: vec![9; 32], ..sealed(9) }, ..entry.clone() };
-    let [Inserted::Exists(found)] = &fixture.store.enqueue(vec![other], LIMIT, NOW).await.unwrap()[..] else { panic!("inserted twice") };
+    let [Inserted::Exists(found)] = &fixture.store.enqueue(vec![other], LIMIT, NOW).await.unwrap()[..] else {
+        panic!("inserted twice")
+    };
     assert_eq!((found.id, &found.digest, &found.key), (entry.id, &vec![4; 32], &Some("a".into())));
     // Also once it was delivered and its body is gone.
     assert!(fixture.claim(entry.id).await);
@@ -161,7 +163,12 @@ async fn base_is_what_the_lane_had_seen_at_enqueue() {
     assert_eq!((fixture.loaded(first).await.base, fixture.loaded(first).await.lane_revision), (0, 0));
     let before = fixture.put(every("a")).await;
     assert!(fixture.claim(first).await);
-    fixture.settle(first, Verdict::Acked { canonical_id: Some("77".into()), revision: Some(41), etag: Some("\"x\"".into()) }).await;
+    fixture
+        .settle(
+            first,
+            Verdict::Acked { canonical_id: Some("77".into()), revision: Some(41), etag: Some("\"x\"".into()) },
+        )
+        .await;
     let after = fixture.put(every("a")).await;
     assert_eq!((fixture.loaded(before).await.base, fixture.loaded(after).await.base), (0, 41));
     assert_eq!(fixture.loaded(after).await.canonical_id.as_deref(), Some("77"));

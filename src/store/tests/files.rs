@@ -31,7 +31,12 @@ async fn every_pragma_is_set_on_the_live_connection() {
 async fn a_pragma_that_did_not_take_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     // Made by something else: auto_vacuum cannot be switched on any more.
-    let mut foreign = SqliteConnectOptions::new().filename(folder.path().join("outbox.db")).create_if_missing(true).connect().await.unwrap();
+    let mut foreign = SqliteConnectOptions::new()
+        .filename(folder.path().join("outbox.db"))
+        .create_if_missing(true)
+        .connect()
+        .await
+        .unwrap();
     sqlx::raw_sql("CREATE TABLE t (x)").execute(&mut foreign).await.unwrap();
     drop(foreign);
     let error = Store::open(folder.path(), NOW).await.unwrap_err();
@@ -146,8 +151,15 @@ async fn a_damaged_database_is_moved_aside_and_what_is_readable_is_salvaged() {
     let counts = fixture.store.counts("").await.unwrap();
     assert_eq!(counts.pending + counts.inflight + counts.acked + counts.failed, salvage.entries);
     assert!(counts.acked > 0 && counts.inflight > 0 && counts.failed > 0 && counts.pending > 1000, "{counts:?}");
-    let failed = fixture.store.list("", &Filter { states: Some(vec![State::Failed]), ..Filter::default() }, None, 1000).await.unwrap();
-    assert!(failed.iter().all(|row| row.entry.reason == Some(Reason::Undecryptable)), "an entry without its payload says so");
+    let failed = fixture
+        .store
+        .list("", &Filter { states: Some(vec![State::Failed]), ..Filter::default() }, None, 1000)
+        .await
+        .unwrap();
+    assert!(
+        failed.iter().all(|row| row.entry.reason == Some(Reason::Undecryptable)),
+        "an entry without its payload says so"
+    );
     let mut peek = fixture.peek().await;
     assert_kept(&mut peek).await;
     assert_eq!(number(&mut peek, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'").await, 0);

@@ -2,16 +2,21 @@ use super::*;
 
 /// Delivers that many entries, of so many bytes each.
 async fn deliver(fixture: &Fixture, count: usize, bytes: usize) -> Vec<Uuid> {
-    let entries: Vec<_> = (0..count).map(|_| NewEntry { payload: sealed(bytes), ..entry(None, Queue::Every) }).collect();
+    let entries: Vec<_> =
+        (0..count).map(|_| NewEntry { payload: sealed(bytes), ..entry(None, Queue::Every) }).collect();
     let ids: Vec<_> = entries.iter().map(|entry| entry.id).collect();
     fixture.store.enqueue(entries, LIMIT, NOW).await.unwrap();
     let mut seqs = Vec::new();
     for id in &ids {
         seqs.push(fixture.seq(*id).await);
     }
-    let claims = seqs.iter().map(|seq| Claim { seq: *seq, generation: 1, revision: 1, request: Some(vec![1; 200]) }).collect();
+    let claims =
+        seqs.iter().map(|seq| Claim { seq: *seq, generation: 1, revision: 1, request: Some(vec![1; 200]) }).collect();
     assert_eq!(fixture.store.advance(vec![], claims, NOW).await.unwrap().claimed.len(), count);
-    let settles = seqs.iter().map(|seq| Settle { seq: *seq, status: None, error: None, attempted: true, verdict: acked() }).collect();
+    let settles = seqs
+        .iter()
+        .map(|seq| Settle { seq: *seq, status: None, error: None, attempted: true, verdict: acked() })
+        .collect();
     fixture.store.advance(settles, vec![], NOW).await.unwrap();
     ids
 }
@@ -27,7 +32,11 @@ async fn pruning_is_bounded_keeps_the_newest_and_touches_only_what_is_settled() 
     assert!(fixture.store.prune(10, NOW, i64::MAX).await.unwrap(), "one call is bounded");
     assert_eq!(fixture.store.counts("").await.unwrap().acked, 200);
     while fixture.store.prune(10, NOW, i64::MAX).await.unwrap() {}
-    let left = fixture.store.list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000).await.unwrap();
+    let left = fixture
+        .store
+        .list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000)
+        .await
+        .unwrap();
     let left: Vec<_> = left.into_iter().map(|row| row.entry.id).rev().collect();
     assert_eq!(left, done[690..]);
     assert_eq!((fixture.state(old).await, fixture.state(failed).await), (State::Pending, State::Failed));
@@ -63,7 +72,8 @@ async fn deleted_payloads_are_overwritten() {
     let marked = NewEntry { payload: SealedPayload { body: b"MARKED".repeat(2000), ..sealed(0) }, ..every("a") };
     let id = fixture.put(marked).await;
     fixture.store.checkpoint().await.unwrap();
-    let found = || std::fs::read(fixture.path().join("outbox.db")).unwrap().windows(12).any(|bytes| bytes == b"MARKEDMARKED");
+    let found =
+        || std::fs::read(fixture.path().join("outbox.db")).unwrap().windows(12).any(|bytes| bytes == b"MARKEDMARKED");
     assert!(found());
     fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, NOW).await.unwrap();
     fixture.store.checkpoint().await.unwrap();

@@ -78,7 +78,10 @@ impl Fixture {
 
     async fn settle(&self, id: Uuid, verdict: Verdict) -> Done {
         let seq = self.seq(id).await;
-        self.store.advance(vec![Settle { seq, status: None, error: None, attempted: true, verdict }], vec![], NOW + 1).await.unwrap()
+        self.store
+            .advance(vec![Settle { seq, status: None, error: None, attempted: true, verdict }], vec![], NOW + 1)
+            .await
+            .unwrap()
     }
 
     async fn heads(&self) -> Vec<i64> {

@@ -33,7 +33,7 @@ enum Outcome {
 const LANES: u8 = 4;
 
 fn op() -> impl Strategy<Value = Op> {
-    use Outcome::{Acked, NotApplied, Doubted, Refused, Unknown, Unsent};
+    use Outcome::{Acked, Doubted, NotApplied, Refused, Unknown, Unsent};
     prop_oneof![
         4 => prop::collection::vec((0..LANES, any::<bool>()), 1..4).prop_map(Op::Enqueue),
         5 => (0..LANES).prop_map(Op::Claim),
@@ -86,7 +86,16 @@ impl World {
             }
         }
         self.last += 1;
-        let row = Model { id, lane, latest, state: State::Pending, possibly_sent: false, before: false, reason: None, suffix: 0 };
+        let row = Model {
+            id,
+            lane,
+            latest,
+            state: State::Pending,
+            possibly_sent: false,
+            before: false,
+            reason: None,
+            suffix: 0,
+        };
         self.rows.insert(self.last, row);
     }
 
@@ -124,7 +133,8 @@ impl World {
             }
         };
         let lane = row.lane;
-        let next = self.rows.range(seq + 1..).find(|(_, row)| row.lane == lane && row.live()).map(|(_, row)| row.clone());
+        let next =
+            self.rows.range(seq + 1..).find(|(_, row)| row.lane == lane && row.live()).map(|(_, row)| row.clone());
         let row = self.rows.get_mut(&seq).unwrap();
         if row.replaceable() && next.is_some_and(|next| next.latest && next.state == State::Pending) {
             row.state = State::Superseded;
@@ -137,7 +147,10 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
     let in_lane = |lane: u8| Filter { key: Some(lane.to_string()), ..Filter::default() };
     match op {
         Op::Enqueue(entries) => {
-            let batch: Vec<_> = entries.iter().map(|(lane, is_latest)| if *is_latest { latest(&lane.to_string()) } else { every(&lane.to_string()) }).collect();
+            let batch: Vec<_> = entries
+                .iter()
+                .map(|(lane, is_latest)| if *is_latest { latest(&lane.to_string()) } else { every(&lane.to_string()) })
+                .collect();
             for (entry, (lane, is_latest)) in batch.iter().zip(&entries) {
                 world.enqueue(entry.id, *lane, *is_latest);
             }
@@ -157,7 +170,8 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
             if world.rows[&seq].state == State::Inflight {
                 let id = world.rows[&seq].id;
                 let verdict = world.settle(seq, outcome);
-                let promoted: Vec<i64> = fixture.settle(id, verdict).await.promoted.iter().map(|promoted| promoted.head.seq).collect();
+                let promoted: Vec<i64> =
+                    fixture.settle(id, verdict).await.promoted.iter().map(|promoted| promoted.head.seq).collect();
                 let head = world.head(lane).filter(|head| *head != seq && world.rows[head].state == State::Pending);
                 assert_eq!(promoted, Vec::from_iter(head));
             }
@@ -178,7 +192,11 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
             fixture.store.discard("", &in_lane(lane), NOW).await.unwrap();
         }
         Op::Recover => {
-            world.rows.values_mut().filter(|row| row.state == State::Inflight).for_each(|row| row.state = State::Pending);
+            world
+                .rows
+                .values_mut()
+                .filter(|row| row.state == State::Inflight)
+                .for_each(|row| row.state = State::Pending);
             fixture.store.recover(NOW).await.unwrap();
         }
         Op::Prune(keep) => {
@@ -197,15 +215,23 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
 async fn check(fixture: &Fixture, world: &World) {
     assert_kept(&mut fixture.peek().await).await;
     let rows = fixture.store.list("", &Filter::default(), None, 1000).await.unwrap();
-    let found: Vec<_> = rows.iter().rev().map(|row| (row.seq, row.entry.id, row.entry.state, row.entry.possibly_sent && row.entry.state != State::Superseded)).collect();
+    let found: Vec<_> = rows
+        .iter()
+        .rev()
+        .map(|row| {
+            (row.seq, row.entry.id, row.entry.state, row.entry.possibly_sent && row.entry.state != State::Superseded)
+        })
+        .collect();
     let wanted: Vec<_> = world.rows.iter().map(|(seq, row)| (*seq, row.id, row.state, row.possibly_sent)).collect();
     assert_eq!(found, wanted);
-    let pending: Vec<i64> = world.rows.iter().filter(|(_, row)| row.state == State::Pending).map(|(seq, _)| *seq).collect();
+    let pending: Vec<i64> =
+        world.rows.iter().filter(|(_, row)| row.state == State::Pending).map(|(seq, _)| *seq).collect();
     for loaded in fixture.store.load(&pending).await.unwrap() {
         let row = &world.rows[&loaded.seq];
         assert_eq!((loaded.key_suffix, loaded.request.is_some()), (row.suffix, row.possibly_sent));
     }
-    let mut heads: Vec<i64> = (0..LANES).filter_map(|lane| world.head(lane)).filter(|seq| world.rows[seq].state == State::Pending).collect();
+    let mut heads: Vec<i64> =
+        (0..LANES).filter_map(|lane| world.head(lane)).filter(|seq| world.rows[seq].state == State::Pending).collect();
     heads.sort_unstable();
     assert_eq!(fixture.heads().await, heads);
 }

@@ -3,7 +3,8 @@
 use super::*;
 
 async fn plan(connection: &mut SqliteConnection, text: &str) -> String {
-    let rows: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(connection).await.unwrap();
+    let rows: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}"))).fetch_all(connection).await.unwrap();
     rows.into_iter().map(|row| row.3).collect::<Vec<_>>().join("; ")
 }
 
@@ -18,17 +19,21 @@ async fn the_query_for_what_is_due_uses_its_partial_index() {
 async fn every_statement_of_every_trigger_uses_an_index() {
     let fixture = Fixture::new().await;
     let mut peek = fixture.peek().await;
-    let texts: Vec<String> = sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").fetch_all(&mut peek).await.unwrap();
+    let texts: Vec<String> =
+        sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE type = 'trigger'").fetch_all(&mut peek).await.unwrap();
     let mut statements = 0;
     for text in texts {
         let body = text.split_once("BEGIN").unwrap().1.rsplit_once("END").unwrap().0;
-        for statement in body.split(';').map(str::trim).filter(|statement| !statement.is_empty() && !statement.starts_with("--")) {
+        for statement in
+            body.split(';').map(str::trim).filter(|statement| !statement.is_empty() && !statement.starts_with("--"))
+        {
             // Values of the row take the place of NEW and OLD.
             let statement = ["NEW.", "OLD."].iter().fold(statement.to_owned(), |text, row| {
                 let parts = text.split(row);
                 let mut out = String::new();
                 for (n, part) in parts.enumerate() {
-                    let part = if n == 0 { part } else { part.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_') };
+                    let part =
+                        if n == 0 { part } else { part.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_') };
                     if n > 0 {
                         out.push('?');
                     }
@@ -47,8 +52,10 @@ async fn every_statement_of_every_trigger_uses_an_index() {
 #[tokio::test]
 async fn lists_of_what_is_not_settled_are_merged_from_indexes() {
     let fixture = Fixture::new().await;
-    let arms = ["pending", "inflight", "failed"].map(|state| format!("SELECT seq FROM entries WHERE state = '{state}' AND seq < ? AND account = ?"));
-    let found = plan(&mut fixture.peek().await, &format!("{} ORDER BY seq DESC LIMIT ?", arms.join(" UNION ALL "))).await;
+    let arms = ["pending", "inflight", "failed"]
+        .map(|state| format!("SELECT seq FROM entries WHERE state = '{state}' AND seq < ? AND account = ?"));
+    let found =
+        plan(&mut fixture.peek().await, &format!("{} ORDER BY seq DESC LIMIT ?", arms.join(" UNION ALL "))).await;
     for index in ["entries_pending", "entries_inflight", "entries_failed", "MERGE"] {
         assert!(found.contains(index), "{found}");
     }

@@ -64,7 +64,10 @@ async fn discard_spares_what_is_in_flight_and_remembers_what_may_have_been_appli
     let mut changes = fixture.store.changes();
 
     let discarded = fixture.store.discard("", &ids(&[unsent, unknown, inflight]), NOW).await.unwrap();
-    assert_eq!(discarded, Discarded { ids: vec![unsent, unknown], possibly_applied: vec![unknown], inflight: vec![inflight] });
+    assert_eq!(
+        discarded,
+        Discarded { ids: vec![unsent, unknown], possibly_applied: vec![unknown], inflight: vec![inflight] }
+    );
     assert_eq!(changes.try_recv().unwrap().state, None);
     assert_eq!(fixture.heads().await, [fixture.seq(next).await], "the lane goes on");
     let mut peek = fixture.peek().await;
@@ -73,7 +76,11 @@ async fn discard_spares_what_is_in_flight_and_remembers_what_may_have_been_appli
     assert_eq!(fixture.store.counts("ann").await.unwrap().pending, 1);
     assert_kept(&mut peek).await;
     // A seq is never used again.
-    let rest = fixture.store.discard("", &Filter { kind: Some("form".into()), key: Some("b".into()), ..Filter::default() }, NOW).await.unwrap();
+    let rest = fixture
+        .store
+        .discard("", &Filter { kind: Some("form".into()), key: Some("b".into()), ..Filter::default() }, NOW)
+        .await
+        .unwrap();
     assert_eq!(rest.ids, [next]);
     let new = fixture.put(every("b")).await;
     assert_eq!(fixture.seq(new).await, 6);
@@ -112,7 +119,15 @@ async fn list_is_newest_first_in_pages() {
     let failed = fixture.store.list("", &failed, None, 100).await.unwrap();
     assert_eq!(failed.iter().map(|row| row.entry.reason).collect::<Vec<_>>(), [Some(Reason::Refused)]);
     let keyed = Filter { key: Some("1".into()), kind: Some("form".into()), ..Filter::default() };
-    assert!(fixture.store.list("", &keyed, None, 100).await.unwrap().iter().all(|row| row.entry.key.as_deref() == Some("1")));
+    assert!(
+        fixture
+            .store
+            .list("", &keyed, None, 100)
+            .await
+            .unwrap()
+            .iter()
+            .all(|row| row.entry.key.as_deref() == Some("1"))
+    );
     let gone = fixture.store.list("", &Filter::default(), Some(Uuid::nil()), 5).await;
     assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
     let nothing = Filter { states: Some(vec![]), ..Filter::default() };
