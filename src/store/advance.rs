@@ -45,7 +45,7 @@ pub(super) async fn apply(tx: &mut Tx<'_>, Advance { settles, claims, now }: &Ad
 }
 
 /// Every statement is conditional on the row being in flight: a late answer never settles anything twice.
-fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
+pub(super) fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
     match &settle.verdict {
         Verdict::Acked { canonical_id, revision, etag } => {
             push_lane_revision(batch, settle.seq);
@@ -137,7 +137,8 @@ fn push_thaw(batch: &mut Batch, seq: i64) {
     batch.bind(seq).bind(seq);
 }
 
-/// A `latest` entry that no server can hold gives way to the newer one right behind it, which could not replace it while it was in flight.
+/// A `latest` entry that no server can hold gives way to the newer one right behind it, which could not replace it
+/// while it was in flight.
 fn push_replaced(batch: &mut Batch, seq: i64, now: i64) {
     let next = "FROM entries n WHERE n.lane = entries.lane AND n.state IN ('pending', 'inflight', 'failed') AND n.seq > entries.seq ORDER BY n.seq LIMIT 1";
     batch.push(&format!(
@@ -149,12 +150,13 @@ fn push_replaced(batch: &mut Batch, seq: i64, now: i64) {
 }
 
 /// Freezes the request and marks the entry as possibly sent, if it is still what the engine loaded.
-fn push_claim(batch: &mut Batch, claim: &Claim, now: i64) -> usize {
+pub(super) fn push_claim(batch: &mut Batch, claim: &Claim, now: i64) -> usize {
     const CLAIMABLE: &str = "seq = ? AND state = 'pending' AND head = 1 \
         AND EXISTS (SELECT 1 FROM payloads p WHERE p.seq = entries.seq AND p.generation = ? AND p.body IS NOT NULL)";
     let generation = i64::from(claim.generation);
     if let Some(request) = &claim.request {
-        // What was possibly sent stays frozen: a claim with another request was made of something outdated, and the update below refuses it.
+        // What was possibly sent stays frozen: a claim with another request was made of something outdated, and the
+        // update below refuses it.
         batch.push(&format!(
             "INSERT INTO requests (seq, sealed) SELECT seq, ? FROM entries WHERE {CLAIMABLE} \
              ON CONFLICT (seq) DO UPDATE SET sealed = excluded.sealed \

@@ -1,4 +1,5 @@
-//! A file that is given up when the disk is full: SQLite can then neither delete nor checkpoint, and what is queued would never leave.
+//! A file that is given up when the disk is full: SQLite can then neither delete nor checkpoint, and what is queued
+//! would never leave.
 
 use std::{
     fs::{self, OpenOptions},
@@ -7,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Room for the whole WAL at its usual size (1000 pages of 4 KiB) to be written into the database, and for some commits besides.
+/// Room for the whole WAL at its usual size (1000 pages of 4 KiB) to be written into the database, and for some
+/// commits besides.
 pub(super) const SIZE: usize = 6 * 1024 * 1024;
 /// How often a refused `enqueue` tries to take the ballast back.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +66,8 @@ impl Ballast {
         options.write(true).create(true).truncate(true);
         super::files::private(&mut options);
         let mut file = options.open(&self.path)?;
-        // Not zeros: a file system that compresses would hold no room for them. A different number in every word is enough for that.
+        // Not zeros: a file system that compresses would hold no room for them. A different number in every word is
+        // enough for that.
         let mut number = 0x9e37_79b9_7f4a_7c15_u64;
         let mut chunk = Vec::with_capacity(64 * 1024);
         for _ in 0..SIZE / (64 * 1024) {

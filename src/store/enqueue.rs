@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::{
     Existing, Inserted, NewEntry,
     fault::Fault,
-    feed::Changed,
+    feed::{self, Changed},
     sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, places, rows},
     tx::Tx,
     writer::Job,
@@ -17,8 +18,35 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Rows per statement: SQLite takes 32 766 values, an entry has 12.
+/// Rows per statement: SQLite takes 32 766 values, an entry has 16.
 const CHUNK: usize = 500;
+/// Values of one entry.
+const WIDTH: usize = 16;
+
+/// One statement for an entry, its payload and its lane, so that a batch is one statement too, and needs neither
+/// `BEGIN` nor `COMMIT` around it. `most` is the quota; NULL when it was looked at before.
+/// Temporary: belongs to the write connection.
+const SET_UP: &str = "
+CREATE TEMP VIEW inbox AS SELECT NULL AS id, NULL AS account, NULL AS kind, NULL AS key, NULL AS queue, NULL AS content_type, NULL AS bytes,
+    NULL AS device, NULL AS now, NULL AS most, NULL AS generation, NULL AS key_id, NULL AS wrapped_key, NULL AS digest, NULL AS params, NULL AS body;
+CREATE TEMP TRIGGER inbox_insert INSTEAD OF INSERT ON inbox BEGIN
+    INSERT INTO lanes (account, kind, key) SELECT NEW.account, NEW.kind, NEW.key
+        WHERE NEW.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lanes WHERE account = NEW.account AND kind = NEW.kind AND key = NEW.key);
+    INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, head, lane, base)
+        SELECT NEW.id, NEW.account, NEW.kind, NEW.key, NEW.queue, NEW.content_type, NEW.bytes, NEW.device, NEW.now, NEW.now, NEW.key IS NULL,
+               l.lane, coalesce(l.seen, 0)
+        FROM (SELECT 1) LEFT JOIN lanes l ON l.account = NEW.account AND l.kind = NEW.kind AND l.key = NEW.key;
+    INSERT INTO payloads (seq, generation, key_id, wrapped_key, digest, params, body)
+        VALUES (last_insert_rowid(), NEW.generation, NEW.key_id, NEW.wrapped_key, NEW.digest, NEW.params, NEW.body);
+    SELECT RAISE(ABORT, 'quota') FROM (SELECT sum(n) AS n FROM counts WHERE account = NEW.account AND state IN ('pending', 'inflight', 'failed'))
+        WHERE n > NEW.most;
+END;";
+
+/// Called once per write connection.
+pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    sqlx::raw_sql(SET_UP).execute(connection).await?;
+    Ok(())
+}
 /// The literal predicate of `entries_lane` and the quota.
 const LIVE: &str = "state IN ('pending', 'inflight', 'failed')";
 
@@ -33,14 +61,14 @@ type Lane<'e> = (&'e str, &'e str, &'e str);
 
 /// One entry that will be inserted.
 struct Insert<'e> {
-    seq: i64,
     entry: &'e NewEntry,
     now: i64,
+    /// The quota, if it was not looked at before.
+    most: Option<u64>,
 }
 
 /// What the database held before.
 struct Before {
-    seq: i64,
     live: HashMap<String, u64>,
     existing: HashMap<Uuid, Existing>,
 }
@@ -71,24 +99,56 @@ pub(super) async fn apply(
             if entry.chosen_id {
                 before.existing.insert(entry.id, existing_from(entry));
             }
-            before.seq += 1;
             *before.live.entry(entry.account.clone()).or_default() += 1;
-            inserts.push(Insert { seq: before.seq, entry, now: *now });
+            inserts.push(Insert { entry, now: *now, most: None });
             answers.push(Inserted::New);
         }
         job.answer = Some(Ok(answers));
     }
-    push_inserts(tx, device, &inserts);
+    take(tx, device, &inserts);
     Ok(())
 }
 
-/// Reads, in one hop, the last seq, how many entries wait, and which of the ids exist.
+/// Whether nothing has to be looked up before these are inserted, unless a quota is reached.
+pub(super) fn is_plain(job: &Job<Enqueue, Vec<Inserted>>) -> bool {
+    job.input.entries.iter().all(|entry| !entry.chosen_id)
+}
+
+/// Commits plain batches without a look before, in one hop. A quota that is reached fails all of it with
+/// [`Fault::Quota`].
+pub(super) async fn commit_plain(
+    connection: &mut SqliteConnection,
+    device: Uuid,
+    jobs: &mut [&mut Job<Enqueue, Vec<Inserted>>],
+) -> Result<Vec<Changed>, Fault> {
+    let mut inserts = Vec::new();
+    for job in jobs {
+        let Enqueue { entries, limit, now } = &job.input;
+        inserts.extend(entries.iter().map(|entry| Insert { entry, now: *now, most: Some(*limit) }));
+        job.answer = Some(Ok(vec![Inserted::New; entries.len()]));
+    }
+    let mut batch = Batch::default();
+    let alone = inserts.len() <= CHUNK;
+    if !alone {
+        batch.push("BEGIN IMMEDIATE");
+    }
+    push_inserts(&mut batch, device, &inserts);
+    if !alone {
+        batch.push("COMMIT");
+    }
+    let feed = feed::push_changes(&mut batch);
+    let answers = batch.run(connection).await?;
+    let mut changes: Vec<Changed> = inserts.iter().map(Insert::change).collect();
+    changes.extend(feed::changes(&answers[feed])?);
+    Ok(changes)
+}
+
+/// Reads, in one hop, how many entries wait, and which of the ids exist.
 async fn look(tx: &mut Tx<'_>, jobs: &[&mut Job<Enqueue, Vec<Inserted>>]) -> Result<Before, Fault> {
     let all = || jobs.iter().flat_map(|job| &job.input.entries);
     let accounts: BTreeSet<&str> = all().map(|entry| entry.account.as_str()).collect();
     let redo = tx.redo;
     let ids: Vec<Uuid> = all().filter(|entry| entry.chosen_id || redo).map(|entry| entry.id).collect();
-    let last = tx.batch.push("SELECT coalesce(max(seq), 0) AS seq FROM sqlite_sequence WHERE name = 'entries'");
     let live = push_live(&mut tx.batch, &accounts);
     let mut found = Vec::new();
     for ids in ids.chunks(CHUNK) {
@@ -120,8 +180,7 @@ async fn look(tx: &mut Tx<'_>, jobs: &[&mut Job<Enqueue, Vec<Inserted>>]) -> Res
             },
         );
     }
-    let seq = answers[last].first().map_or(Ok(0), |row| get(row, "seq"))?;
-    Ok(Before { seq, live: read_live(&answers[live])?, existing })
+    Ok(Before { live: read_live(&answers[live])?, existing })
 }
 
 fn push_live(batch: &mut Batch, accounts: &BTreeSet<&str>) -> usize {
@@ -155,7 +214,7 @@ async fn refusal<'e>(
         return Ok(None);
     }
     // What was taken so far counts, and what it replaced does not.
-    push_inserts(tx, device, inserts);
+    take(tx, device, inserts);
     inserts.clear();
     let runs = replaceable(tx, fresh, &accounts, before).await?;
     for account in accounts {
@@ -237,65 +296,40 @@ fn existing_from(entry: &NewEntry) -> Existing {
     }
 }
 
-/// Lanes, payloads, entries: in this order, because a trigger may settle an entry in the same statement that inserts it.
-fn push_inserts(tx: &mut Tx<'_>, device: Uuid, inserts: &[Insert<'_>]) {
+impl Insert<'_> {
+    fn change(&self) -> Changed {
+        Changed { id: self.entry.id, kind: self.entry.kind.clone(), state: Some(State::Pending) }
+    }
+}
+
+fn take(tx: &mut Tx<'_>, device: Uuid, inserts: &[Insert<'_>]) {
+    push_inserts(&mut tx.batch, device, inserts);
+    tx.changes.extend(inserts.iter().map(Insert::change));
+}
+
+fn push_inserts(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
     for inserts in inserts.chunks(CHUNK) {
-        push_lanes(&mut tx.batch, inserts);
-        push_payloads(&mut tx.batch, inserts);
-        push_entries(&mut tx.batch, device, inserts);
-    }
-    tx.changes.extend(inserts.iter().map(|insert| Changed {
-        id: insert.entry.id,
-        kind: insert.entry.kind.clone(),
-        state: Some(State::Pending),
-    }));
-}
-
-fn push_lanes(batch: &mut Batch, inserts: &[Insert<'_>]) {
-    let lanes: BTreeSet<Lane<'_>> = inserts.iter().filter_map(|insert| lane_of(insert.entry)).collect();
-    if lanes.is_empty() {
-        return;
-    }
-    batch.push(&format!(
-        "INSERT INTO lanes (account, kind, key) VALUES {} ON CONFLICT DO NOTHING",
-        rows(lanes.len(), 3)
-    ));
-    for (account, kind, key) in lanes {
-        batch.bind(account.to_owned()).bind(kind.to_owned()).bind(key.to_owned());
-    }
-}
-
-fn push_payloads(batch: &mut Batch, inserts: &[Insert<'_>]) {
-    batch.push(&format!(
-        "INSERT INTO payloads (seq, generation, key_id, wrapped_key, digest, params, body) VALUES {}",
-        rows(inserts.len(), 7)
-    ));
-    for Insert { seq, entry, .. } in inserts {
-        let payload = &entry.payload;
-        batch.bind(*seq).bind(i64::from(payload.generation)).bind(payload.key_id.to_vec());
-        batch
-            .bind(payload.wrapped_key.clone())
-            .bind(payload.digest.clone())
-            .bind(payload.params.clone())
-            .bind(payload.body.clone());
-    }
-}
-
-fn push_entries(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
-    batch.push(&format!(
-        "INSERT INTO entries (seq, id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, lane, head, base) \
-         SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, v.column10, \
-                l.lane, v.column5 IS NULL, coalesce(l.seen, 0) \
-         FROM (VALUES {}) v LEFT JOIN lanes l ON l.account = v.column3 AND l.kind = v.column4 AND l.key = v.column5 ORDER BY v.column1",
-        rows(inserts.len(), 10)
-    ));
-    for Insert { seq, entry, now } in inserts {
-        batch.bind(*seq).bind_id(entry.id).bind(entry.account.clone()).bind(entry.kind.clone()).bind(entry.key.clone());
-        batch
-            .bind(entry.queue.as_str())
-            .bind(entry.content_type.clone())
-            .bind_u64(entry.bytes)
-            .bind_id(device)
-            .bind(*now);
+        batch.push(&format!(
+            "INSERT INTO temp.inbox (id, account, kind, key, queue, content_type, bytes, device, now, most, \
+                 generation, key_id, wrapped_key, digest, params, body) VALUES {}",
+            rows(inserts.len(), WIDTH)
+        ));
+        for Insert { entry, now, most } in inserts {
+            let payload = &entry.payload;
+            batch.bind_id(entry.id).bind(entry.account.clone()).bind(entry.kind.clone()).bind(entry.key.clone());
+            batch
+                .bind(entry.queue.as_str())
+                .bind(entry.content_type.clone())
+                .bind_u64(entry.bytes)
+                .bind_id(device)
+                .bind(*now);
+            batch.bind(most.map(|most| i64::try_from(most).unwrap_or(i64::MAX)));
+            batch.bind(i64::from(payload.generation)).bind(payload.key_id.to_vec());
+            batch
+                .bind(payload.wrapped_key.clone())
+                .bind(payload.digest.clone())
+                .bind(payload.params.clone())
+                .bind(payload.body.clone());
+        }
     }
 }

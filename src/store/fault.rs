@@ -10,6 +10,8 @@ mod code {
     pub(super) const FULL: i64 = 13;
     pub(super) const CANTOPEN: i64 = 14;
     pub(super) const NOTADB: i64 = 26;
+    /// A trigger's RAISE; only the quota has one.
+    pub(super) const CONSTRAINT_TRIGGER: i64 = 1811;
 }
 
 /// A failed statement or commit, by what to do about it.
@@ -25,6 +27,8 @@ pub(super) enum Fault {
     Busy,
     /// The connections are closed: for good, or while the database is reopened.
     Closed,
+    /// An account has as many entries as it may: look closer.
+    Quota,
     /// Anything else: this statement's own.
     Other(String),
 }
@@ -43,6 +47,9 @@ impl From<sqlx::Error> for Fault {
                 // SQLite's messages name tables and columns, never values.
                 let text = database.message().to_owned();
                 let extended = database.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
+                if extended == code::CONSTRAINT_TRIGGER {
+                    return Self::Quota;
+                }
                 match extended & 0xff {
                     code::FULL => Self::Full,
                     code::IOERR | code::CANTOPEN => Self::Disk(format!("{text} (code {extended})")),
@@ -72,6 +79,7 @@ impl From<Fault> for Error {
             Fault::Disk(text) => Self::Database(format!("{text}: check the disk")),
             Fault::Corrupt(text) => Self::DatabaseCorrupt(format!("{text}; restart the app to salvage it")),
             Fault::Busy => Self::Database("another process holds the write lock: try again".into()),
+            Fault::Quota => Self::Database("a quota was reached and could not be looked at".into()),
             Fault::Closed => Self::Closed,
             Fault::Other(text) => Self::Database(text),
         }

@@ -22,7 +22,6 @@ END;
 CREATE TEMP TRIGGER feed_head AFTER UPDATE OF head ON main.entries WHEN OLD.head = 0 AND NEW.head = 1 BEGIN
     INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state);
 END;";
-
 /// One state change; `None` when the row is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
@@ -37,11 +36,24 @@ pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Faul
     Ok(())
 }
 
-/// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the emptying.
+/// Adds the one statement that empties the feed and answers the state changes, where nobody asks for heads.
+pub(super) fn push_changes(batch: &mut Batch) -> usize {
+    batch.push("DELETE FROM temp.feed RETURNING what, id, kind, state")
+}
+
+/// Reads the rows of that statement.
+pub(super) fn changes(rows: &[SqliteRow]) -> Result<Vec<Changed>, Fault> {
+    let states = rows.iter().filter(|row| get::<&str>(row, "what").is_ok_and(|what| what == "state"));
+    states.map(changed).collect()
+}
+
+/// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the
+/// emptying.
 pub(super) fn push(batch: &mut Batch) -> usize {
     let first = batch.push("SELECT id, kind, state FROM temp.feed WHERE what = 'state' ORDER BY rowid");
     batch.push(
-        "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f JOIN entries e ON e.seq = f.seq \
+        // CROSS: the feed is always the smaller one, which SQLite cannot know.
+        "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f CROSS JOIN entries e ON e.seq = f.seq \
          WHERE f.what = 'head' AND e.state = 'pending' AND e.head = 1 ORDER BY e.seq",
     );
     batch.push("DELETE FROM temp.feed");

@@ -37,7 +37,8 @@ pub(super) fn make_folder(folder: &Path) -> Result<()> {
         .map_err(|source| Error::io("creating the data folder", source))
 }
 
-/// Creates the database file if it is not there, and takes it and its companions from everybody else: SQLite gives new companions the same mode.
+/// Creates the database file if it is not there, and takes it and its companions from everybody else: SQLite gives
+/// new companions the same mode.
 pub(super) fn make_database(database: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);

@@ -1,4 +1,5 @@
-//! The only SQL, and the only place that knows the database: a group-committing writer, read connections, and the files beside them.
+//! The only SQL, and the only place that knows the database: a group-committing writer, read connections, and the
+//! files beside them.
 //!
 //! Ciphertext only, and time is an argument. Nothing is ordered by a clock: `seq` is the order of enqueue.
 
@@ -237,7 +238,8 @@ pub struct Claim {
     pub generation: u32,
     /// On the wire.
     pub revision: u64,
-    /// Sealed. None when it is frozen already; the claim fails if it is not, or if another one is frozen and possibly sent.
+    /// Sealed. None when it is frozen already; the claim fails if it is not, or if another one is frozen and possibly
+    /// sent.
     pub request: Option<Vec<u8>>,
 }
 
@@ -268,22 +270,26 @@ pub enum Verdict {
         /// Strong tag of what the server holds now.
         etag: Option<String>,
     },
-    /// When a `latest` entry is not possibly sent and a newer pending `latest` one comes right after it in its lane, it becomes superseded by that one.
+    /// When a `latest` entry is not possibly sent and a newer pending `latest` one comes right after it in its lane,
+    /// it becomes superseded by that one.
     Failed {
         /// Why.
         reason: Reason,
         /// Whether the server may have applied it.
         possibly_sent: bool,
     },
-    /// Back to pending: nothing left the machine in this attempt. If the entry was not possibly sent before this claim, it is not now, and the frozen request
-    /// and revision are dropped (and a newer `latest` entry right after it replaces it); otherwise they stay and it stays possibly sent.
+    /// Back to pending: nothing left the machine in this attempt. If the entry was not possibly sent before this
+    /// claim, it is not now, and the frozen request
+    /// and revision are dropped (and a newer `latest` entry right after it replaces it); otherwise they stay and it
+    /// stays possibly sent.
     Unsent {
         /// What [`Loaded::possibly_sent`] said before the claim.
         was_possibly_sent: bool,
     },
     /// Back to pending, outcome unknown: it stays possibly sent and frozen.
     Unknown,
-    /// Back to pending after a definitive "not applied": not possibly sent, thawed, `key_suffix` + 1 (and a newer `latest` entry right after it replaces it).
+    /// Back to pending after a definitive "not applied": not possibly sent, thawed, `key_suffix` + 1 (and a newer
+    /// `latest` entry right after it replaces it).
     NotApplied,
 }
 
@@ -345,10 +351,12 @@ pub struct Discarded {
 }
 
 impl Store {
-    /// Opens or creates `<folder>/outbox.db`. Folder 0700, files 0600 on Unix. Must be called on a tokio runtime, where the writer then lives.
+    /// Opens or creates `<folder>/outbox.db`. Folder 0700, files 0600 on Unix. Must be called on a tokio runtime,
+    /// where the writer then lives.
     ///
     /// # Errors
-    /// [`Error::DatabaseNewer`], nothing changed; [`Error::DatabaseCorrupt`] when it is damaged and another process has it open;
+    /// [`Error::DatabaseNewer`], nothing changed; [`Error::DatabaseCorrupt`] when it is damaged and another process
+    /// has it open;
     /// [`Error::Io`], [`Error::Database`], [`Error::DiskFull`] when it cannot be used.
     pub async fn open(folder: &Path, now: i64) -> Result<Opened> {
         open::open(folder, now).await
@@ -375,10 +383,12 @@ impl Store {
 
     // ---- writes; all go through the one writer task, grouped; each resolves after COMMIT ----
 
-    /// Inserts all or none, in order. Older `latest` entries of their lanes that no server can hold are replaced in the same commit.
+    /// Inserts all or none, in order. Older `latest` entries of their lanes that no server can hold are replaced in
+    /// the same commit.
     ///
     /// # Errors
-    /// [`Error::QuotaReached`] when more than `limit` entries of the account would be pending, in flight or failed: what is replaced does not count, and a batch that does not
+    /// [`Error::QuotaReached`] when more than `limit` entries of the account would be pending, in flight or failed:
+    /// what is replaced does not count, and a batch that does not
     /// raise the number is always taken. [`Error::DiskFull`].
     pub async fn enqueue(&self, entries: Vec<NewEntry>, limit: u64, now: i64) -> Result<Vec<Inserted>> {
         if entries.is_empty() {
@@ -395,12 +405,14 @@ impl Store {
         self.write(Advance { settles, claims, now }, Command::Advance).await
     }
 
-    /// Owner only, at take-over: in-flight rows of a dead process become pending, still possibly sent. Answers how many.
+    /// Owner only, at take-over: in-flight rows of a dead process become pending, still possibly sent. Answers how
+    /// many.
     pub async fn recover(&self, now: i64) -> Result<u64> {
         self.write(now, Command::Recover).await
     }
 
-    /// Failed entries become pending: definitively refused ones under a new idempotency key, possibly sent ones as they are; `outcome-unknown` only with `force`, which is noted in
+    /// Failed entries become pending: definitively refused ones under a new idempotency key, possibly sent ones as
+    /// they are; `outcome-unknown` only with `force`, which is noted in
     /// the row. Pending ones are untouched. Answers the ids of both.
     pub async fn retry(&self, account: &str, filter: &Filter, force: bool, now: i64) -> Result<Vec<Uuid>> {
         filter.check()?;
@@ -433,7 +445,8 @@ impl Store {
         self.write(Setting::Floor { name: name.to_owned(), remaining_ms, now }, Command::Set).await
     }
 
-    /// Deletes settled rows over the number to keep and those older than `max_age_ms`, at most 1000 a call, and gives their room back to the disk. Answers whether more is left. Owner only.
+    /// Deletes settled rows over the number to keep and those older than `max_age_ms`, at most 1000 a call, and gives
+    /// their room back to the disk. Answers whether more is left. Owner only.
     pub async fn prune(&self, keep_newest: u64, now: i64, max_age_ms: i64) -> Result<bool> {
         self.write(Prune { keep_newest, now, max_age_ms }, Command::Prune).await
     }
@@ -460,7 +473,8 @@ impl Store {
         self.read_pending_kinds().await
     }
 
-    /// Pending lane heads of that kind after that seq, in order of seq. Costs the same at any length of history, backlog or lane.
+    /// Pending lane heads of that kind after that seq, in order of seq. Costs the same at any length of history,
+    /// backlog or lane.
     pub async fn heads(&self, account: &str, kind: &str, after: i64, limit: u32) -> Result<Vec<Head>> {
         self.read_heads(account, kind, after, limit).await
     }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     Opened, Salvage, Shared, Store,
     ballast::Ballast,
+    enqueue,
     fault::Fault,
     feed, files, lock, pragmas, salvage,
     sql::{Batch, get_id},
@@ -22,7 +23,8 @@ use crate::error::{Error, Result};
 
 static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations");
 
-/// Files up to this size are checked at every start; it takes a few milliseconds. Bigger ones only when a row could not be read.
+/// Files up to this size are checked at every start; it takes a few milliseconds. Bigger ones only when a row could
+/// not be read.
 const CHECK_UP_TO: u64 = 8 * 1024 * 1024;
 /// Reads run side by side up to this number.
 const READERS: u32 = 3;
@@ -96,7 +98,7 @@ async fn try_open(folder: &Path) -> Result<SqliteConnection, Unopened> {
         }
         // Not `run`: its future cannot change threads as far as the compiler can tell, so no task could open a store.
         MIGRATOR.run_direct(None, &mut connection, false).await.map_err(unmigrated)?;
-        feed::set_up(&mut connection).await?;
+        set_up(&mut connection).await?;
         Ok::<_, Unopened>(())
     };
     if let Err(error) = checked.await {
@@ -107,7 +109,8 @@ async fn try_open(folder: &Path) -> Result<SqliteConnection, Unopened> {
     Ok(connection)
 }
 
-/// A write connection with every pragma set and read back. The tables must exist already when it is to replace a failed one.
+/// A write connection with every pragma set and read back. The tables must exist already when it is to replace a
+/// failed one.
 pub(super) async fn connection(folder: &Path, owner: bool) -> Result<SqliteConnection> {
     let database = folder.join(files::DATABASE);
     files::make_database(&database)?;
@@ -119,6 +122,12 @@ pub(super) async fn connection(folder: &Path, owner: bool) -> Result<SqliteConne
             Err(error)
         }
     }
+}
+
+/// What the write connection needs besides the schema.
+pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    feed::set_up(connection).await?;
+    enqueue::set_up(connection).await
 }
 
 /// Checks the whole file's structure.

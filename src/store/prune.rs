@@ -20,7 +20,8 @@ pub(super) struct Prune {
     pub(super) max_age_ms: i64,
 }
 
-/// Deletes settled rows over the number to keep, oldest first, and among the oldest those that are too old. Answers whether more is left.
+/// Deletes settled rows over the number to keep, oldest first, and among the oldest those that are too old. Answers
+/// whether more is left.
 pub(super) async fn rows(tx: &mut Tx<'_>, prune: &Prune) -> Result<bool, Fault> {
     let keep = i64::try_from(prune.keep_newest).unwrap_or(i64::MAX);
     tx.batch.push(

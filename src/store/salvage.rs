@@ -45,7 +45,8 @@ pub(super) fn move_aside(folder: &Path) -> Result<PathBuf> {
         }
         n += 1;
     };
-    // The WAL first: a cut in between leaves a damaged database without it, which is moved at the next start. The index is rebuilt from the WAL.
+    // The WAL first: a cut in between leaves a damaged database without it, which is moved at the next start. The
+    // index is rebuilt from the WAL.
     for suffix in ["-wal", "-shm", ""] {
         match fs::rename(files::with_suffix(&database, suffix), files::with_suffix(&aside, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -174,8 +175,8 @@ async fn copy_entry(
     sqlx::raw_sql("SAVEPOINT entry").execute(&mut *new).await?;
     let payload = payload.unwrap_or_else(|| no_payload(seq));
     let copied = async {
-        write(new, "payloads", &[payload], "").await?;
         write(new, "entries", &[entry], "").await?;
+        write(new, "payloads", &[payload], "").await?;
         if let Some(request) = request {
             write(new, "requests", &[request], "").await?;
         }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 
-/// Statements are kept prepared up to this length of text; longer ones are multi-row inserts, whose text differs from batch to batch.
+/// Statements are kept prepared up to this length of text; longer ones are multi-row inserts, whose text differs from
+/// batch to batch.
 const CACHED_TEXT: usize = 8 * 1024;
 
 /// Statements to run in order, in one hop. Only `?` placeholders: sqlx carries their position across `;`.
@@ -36,7 +37,8 @@ impl Batch {
 
     /// Adds the value of the next `?`.
     pub(super) fn bind<'v, T: Encode<'v, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
-        // Text, blobs and integers always encode; if one ever did not, SQLite would see NULL and refuse it where it matters.
+        // Text, blobs and integers always encode; if one ever did not, SQLite would see NULL and refuse it where it
+        // matters.
         if self.values.add(value).is_err() {
             tracing::error!("a value could not be bound");
         }
@@ -55,6 +57,11 @@ impl Batch {
 
     pub(super) fn is_empty(&self) -> bool {
         self.statements == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Holds nothing but `BEGIN`.

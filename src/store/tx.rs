@@ -18,6 +18,9 @@ pub(super) struct Tx<'c> {
     pub(super) changes: Vec<Changed>,
     /// A statement since the feed was last emptied may have filled it.
     unread: bool,
+    /// Nothing comes after the command that is applied now: it may commit in its own hop.
+    pub(super) last: bool,
+    committed: bool,
     /// An attempt to commit the same commands may already have succeeded.
     pub(super) redo: bool,
 }
@@ -26,7 +29,7 @@ impl<'c> Tx<'c> {
     pub(super) fn begin(connection: &'c mut SqliteConnection, redo: bool) -> Self {
         let mut batch = Batch::default();
         batch.push("BEGIN IMMEDIATE");
-        Self { connection, batch, changes: Vec::new(), unread: false, redo }
+        Self { connection, batch, changes: Vec::new(), unread: false, last: false, committed: false, redo }
     }
 
     /// Runs what was gathered and answers its rows, by the numbers that `push` gave.
@@ -35,11 +38,15 @@ impl<'c> Tx<'c> {
         std::mem::take(&mut self.batch).run(self.connection).await
     }
 
-    /// Runs what was gathered and reads the feed: state changes are kept, the lanes' new heads and the rows are answered.
+    /// Runs what was gathered and reads the feed: state changes are kept, the lanes' new heads and the rows are
+    /// answered.
     pub(super) async fn flush_feed(&mut self) -> Result<(Answers, Vec<Promoted>), Fault> {
         let first = feed::push(&mut self.batch);
+        if self.last {
+            self.batch.push("COMMIT");
+        }
         let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
-        self.unread = false;
+        (self.unread, self.committed) = (false, self.last);
         for row in answers.get(first).into_iter().flatten() {
             self.changes.push(feed::changed(row)?);
         }
@@ -50,13 +57,18 @@ impl<'c> Tx<'c> {
     /// Keeps what earlier commands of the group promoted from being taken for this one's.
     pub(super) async fn separate(&mut self) -> Result<(), Fault> {
         if self.unread || !self.batch.is_fresh() {
+            let last = std::mem::replace(&mut self.last, false);
             self.flush_feed().await?;
+            self.last = last;
         }
         Ok(())
     }
 
     /// Commits and answers what changed.
     pub(super) async fn commit(mut self) -> Result<Vec<Changed>, Fault> {
+        if self.committed {
+            return Ok(self.changes);
+        }
         if !self.unread && self.batch.is_empty() {
             self.batch.push("COMMIT");
             std::mem::take(&mut self.batch).run(self.connection).await?;

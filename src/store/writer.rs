@@ -1,4 +1,5 @@
-//! The one task that writes. It drains its queue into one transaction, commits, and answers every caller after the commit.
+//! The one task that writes. It drains its queue into one transaction, commits, and answers every caller after the
+//! commit.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::{
     ballast::Ballast,
     enqueue::{self, Enqueue},
     fault::Fault,
-    feed::{self, Changed},
+    feed::Changed,
     lock, open, pragmas,
     prune::{self, Prune},
     tx::Tx,
@@ -123,12 +124,14 @@ impl Writer {
     async fn group(&mut self, mut commands: Vec<Command>) {
         let mut redo = false;
         let mut relieved = false;
+        let mut plain =
+            commands.iter().all(|command| matches!(command, Command::Enqueue(job) if enqueue::is_plain(job)));
         loop {
             self.refuse_when_full(&mut commands);
             if commands.is_empty() {
                 return;
             }
-            let fault = match self.transact(&mut commands, redo).await {
+            let fault = match self.transact(&mut commands, plain && !redo, redo).await {
                 Ok(changes) => {
                     if !changes.is_empty() {
                         self.shared.publish(changes);
@@ -137,8 +140,12 @@ impl Writer {
                 }
                 Err(fault) => fault,
             };
-            tracing::warn!(?fault, commands = commands.len(), "a commit failed");
             self.roll_back().await;
+            if plain && matches!(fault, Fault::Quota) {
+                plain = false;
+                continue;
+            }
+            tracing::warn!(?fault, commands = commands.len(), "a commit failed");
             match fault {
                 Fault::Full if !relieved => {
                     relieved = true;
@@ -164,22 +171,23 @@ impl Writer {
         }
     }
 
-    async fn transact(&mut self, commands: &mut [Command], redo: bool) -> Result<Vec<Changed>, Fault> {
+    async fn transact(&mut self, commands: &mut [Command], plain: bool, redo: bool) -> Result<Vec<Changed>, Fault> {
         let device = self.shared.device;
-        let mut tx = Tx::begin(open(&mut self.connection)?, redo);
+        let connection = open(&mut self.connection)?;
+        if plain {
+            return enqueue::commit_plain(connection, device, &mut enqueues(commands)).await;
+        }
+        let mut tx = Tx::begin(connection, redo);
         let mut rest = commands;
         while !rest.is_empty() {
             let run = rest.iter().take_while(|command| matches!(command, Command::Enqueue(_))).count();
-            let (enqueues, after) = rest.split_at_mut(run);
+            let (together, after) = rest.split_at_mut(run);
             rest = after;
-            let mut jobs: Vec<_> = enqueues
-                .iter_mut()
-                .filter_map(|c| if let Command::Enqueue(job) = c { Some(job) } else { None })
-                .collect();
-            if !jobs.is_empty() {
-                enqueue::apply(&mut tx, device, &mut jobs).await?;
+            if run > 0 {
+                enqueue::apply(&mut tx, device, &mut enqueues(together)).await?;
             }
             if let Some((command, after)) = std::mem::take(&mut rest).split_first_mut() {
+                tx.last = after.is_empty();
                 apply(&mut tx, command).await?;
                 rest = after;
             }
@@ -229,10 +237,11 @@ impl Writer {
             open::connection(&self.shared.folder, self.owner).await.map_err(|error| Fault::Disk(error.to_string()))?;
         let fresh = self.connection.insert(fresh);
         open::verify(fresh).await?;
-        feed::set_up(fresh).await?;
+        open::set_up(fresh).await?;
         self.shared.replace_pool();
         if self.owner {
-            // Pages whose sync failed may be in the system's cache only, marked clean: writing them into the database makes them dirty again.
+            // Pages whose sync failed may be in the system's cache only, marked clean: writing them into the database
+            // makes them dirty again.
             self.checkpoint().await?;
         }
         Ok(())
@@ -290,6 +299,13 @@ impl Writer {
 
 fn open(connection: &mut Option<SqliteConnection>) -> Result<&mut SqliteConnection, Fault> {
     connection.as_mut().ok_or_else(|| Fault::Disk("the database is closed since the disk failed".into()))
+}
+
+fn enqueues(commands: &mut [Command]) -> Vec<&mut Job<Enqueue, Vec<Inserted>>> {
+    commands
+        .iter_mut()
+        .filter_map(|command| if let Command::Enqueue(job) = command { Some(job) } else { None })
+        .collect()
 }
 
 async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {

@@ -104,9 +104,9 @@ CREATE INDEX entries_failed ON entries (account, seq) WHERE state = 'failed';
 -- What may be pruned.
 CREATE INDEX entries_settled ON entries (seq) WHERE state IN ('acked', 'superseded') AND lost = 0;
 
--- Beside the entries: a state change must not rewrite the payload. Deferred, because the payload is there before the row that a trigger may settle at once.
+-- Beside the entries: a state change must not rewrite the payload.
 CREATE TABLE payloads (
-    seq         INTEGER PRIMARY KEY REFERENCES entries (seq) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    seq         INTEGER PRIMARY KEY REFERENCES entries (seq) ON DELETE CASCADE,
     generation  INTEGER NOT NULL,
     key_id      BLOB NOT NULL,
     -- Key and digest outlive the body, so that the same id with the same bytes is known again.

@@ -1,4 +1,5 @@
-//! A disk that is full, and one whose sync fails: real ones, so each test runs itself again in a process that has such a disk.
+//! A disk that is full, and one whose sync fails: real ones, so each test runs itself again in a process that has
+//! such a disk.
 //! Linux only, with `unshare` (util-linux), `mount` and `strace`; where these do not work the tests fail.
 
 #![cfg(target_os = "linux")]
@@ -152,7 +153,8 @@ async fn on_a_disk_that_somebody_else_filled_delivery_goes_on_and_a_restart_too(
     accepted_again(&store).await;
 }
 
-/// Enqueues, claims and settles while now and then a sync fails; whatever was answered must be so, then and after a restart.
+/// Enqueues, claims and settles while now and then a sync fails; whatever was answered must be so, then and after a
+/// restart.
 #[tokio::test]
 async fn after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true() {
     const TEST: &str = "store::tests::disk::after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true";

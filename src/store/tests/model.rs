@@ -1,4 +1,5 @@
-//! Random operations against a model that is simpler than the store: after each step counts and heads are what a recount says, and states are what the model says.
+//! Random operations against a model that is simpler than the store: after each step counts and heads are what a
+//! recount says, and states are what the model says.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ enum Op {
 enum Outcome {
     Acked,
     Refused,
-    Doubted,
+    Held,
     Unsent,
     Unknown,
     NotApplied,
@@ -33,11 +34,11 @@ enum Outcome {
 const LANES: u8 = 4;
 
 fn op() -> impl Strategy<Value = Op> {
-    use Outcome::{Acked, Doubted, NotApplied, Refused, Unknown, Unsent};
+    use Outcome::{Acked, Held, NotApplied, Refused, Unknown, Unsent};
     prop_oneof![
         4 => prop::collection::vec((0..LANES, any::<bool>()), 1..4).prop_map(Op::Enqueue),
         5 => (0..LANES).prop_map(Op::Claim),
-        5 => (0..LANES, prop::sample::select(vec![Acked, Refused, Doubted, Unsent, Unknown, NotApplied])).prop_map(|(lane, outcome)| Op::Settle(lane, outcome)),
+        5 => (0..LANES, prop::sample::select(vec![Acked, Refused, Held, Unsent, Unknown, NotApplied])).prop_map(|(lane, outcome)| Op::Settle(lane, outcome)),
         2 => any::<bool>().prop_map(Op::Retry),
         1 => (0..LANES).prop_map(Op::Discard),
         1 => Just(Op::Recover),
@@ -114,7 +115,7 @@ impl World {
                 (row.state, row.possibly_sent, row.reason) = (State::Failed, false, Some(Reason::Refused));
                 refused()
             }
-            Outcome::Doubted => {
+            Outcome::Held => {
                 (row.state, row.reason) = (State::Failed, Some(Reason::OutcomeUnknown));
                 Verdict::Failed { reason: Reason::OutcomeUnknown, possibly_sent: true }
             }
@@ -202,7 +203,9 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
         Op::Prune(keep) => {
             let settled: Vec<i64> = world.rows.iter().filter(|(_, row)| !row.live()).map(|(seq, _)| *seq).collect();
             let gone = settled.len().saturating_sub(usize::try_from(keep).unwrap());
-            world.rows.retain(|seq, _| !settled[..gone].contains(seq));
+            for seq in &settled[..gone] {
+                world.rows.remove(seq);
+            }
             fixture.store.prune(keep, NOW, i64::MAX / 2).await.unwrap();
         }
         Op::Restart => {

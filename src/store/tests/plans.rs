@@ -50,6 +50,38 @@ async fn every_statement_of_every_trigger_uses_an_index() {
 }
 
 #[tokio::test]
+async fn every_statement_of_claim_settle_and_feed_uses_an_index() {
+    let fixture = Fixture::new().await;
+    fixture.put(every("a")).await;
+    let mut batch = sql::Batch::default();
+    let verdicts =
+        [acked(), refused(), Verdict::Unknown, Verdict::NotApplied, Verdict::Unsent { was_possibly_sent: false }];
+    for verdict in verdicts {
+        crate::store::advance::push_settle(
+            &mut batch,
+            &Settle { seq: 1, status: None, error: None, attempted: true, verdict },
+            NOW,
+        );
+    }
+    crate::store::advance::push_claim(
+        &mut batch,
+        &Claim { seq: 1, generation: 1, revision: 1, request: Some(vec![1]) },
+        NOW,
+    );
+    feed::push(&mut batch);
+    let mut connection = open::connection(fixture.path(), false).await.unwrap();
+    open::set_up(&mut connection).await.unwrap();
+    let mut statements = 0;
+    for statement in batch.text().split_terminator(';') {
+        let found = plan(&mut connection, statement).await;
+        let tables = found.replace("SCAN temp.feed", "").replace("SCAN f", "");
+        assert!(!tables.contains("SCAN"), "{statement}\n{found}");
+        statements += 1;
+    }
+    assert!(statements > 15, "{statements}");
+}
+
+#[tokio::test]
 async fn lists_of_what_is_not_settled_are_merged_from_indexes() {
     let fixture = Fixture::new().await;
     let arms = ["pending", "inflight", "failed"]
