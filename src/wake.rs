@@ -57,6 +57,11 @@ struct Shared {
 pub struct Wakes(u32);
 
 impl Wakes {
+    /// This one and no other.
+    pub fn of(wake: Wake) -> Self {
+        Self(wake.bit())
+    }
+
     /// Whether this one was among them.
     pub fn has(self, wake: Wake) -> bool {
         self.0 & wake.bit() != 0

@@ -21,7 +21,7 @@ const CALLERS: usize = 64;
 pub async fn many_callers(report: &mut Report) {
     let folder = tempfile::tempdir().expect("a folder");
     let device = Device::open(&folder.path().join("ours"), "http://127.0.0.1:9").await;
-    device.store.set_owner(true).await.expect("nobody else is there");
+    let _engine = device.start_paused().await;
     drop(bare(folder.path()).await);
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("bare.db"))
@@ -74,7 +74,7 @@ pub async fn one_caller(report: &mut Report) {
     const ROWS: usize = 500;
     let folder = tempfile::tempdir().expect("a folder");
     let device = Device::open(&folder.path().join("ours"), "http://127.0.0.1:9").await;
-    device.store.set_owner(true).await.expect("nobody else is there");
+    let _engine = device.start_paused().await;
     let mut connection = bare(folder.path()).await;
     let payload = kibibyte();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

@@ -88,6 +88,17 @@ impl Device {
         Engine::start(self.parts.clone())
     }
 
+    /// Runs as in an app that is paused: this process is the one that delivers, and delivers nothing.
+    pub async fn start_paused(&self) -> Engine {
+        let engine = self.start();
+        let mut version = self.parts.board.version();
+        while !self.parts.board.owner() {
+            version.changed().await.expect("the board lives");
+        }
+        self.outbox.pause().await.expect("it is the owner");
+        engine
+    }
+
     pub async fn note(&self, payload: &Payload, key: Option<String>) {
         let options = EnqueueOptions { key, ..EnqueueOptions::default() };
         self.outbox.enqueue("note", payload.clone(), options).await.expect("it is enqueued");

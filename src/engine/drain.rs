@@ -217,6 +217,10 @@ impl Drain {
                 self.rules.credentials(&origin, self.parts.credentials.version(&self.account, &origin));
             }
         }
+        if self.paused && wakes == Wakes::of(Wake::Enqueued) {
+            // Whatever came is found when delivery resumes.
+            return;
+        }
         let rewind = [Wake::Changed, Wake::Retry, Wake::Others, Wake::Paused].into_iter().any(|wake| wakes.has(wake));
         if let Err(error) = self.look(rewind).await {
             self.rest(&error);

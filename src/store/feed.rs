@@ -50,7 +50,7 @@ pub(super) fn changes(rows: &[SqliteRow]) -> Result<Vec<Changed>, Fault> {
 /// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the
 /// emptying.
 pub(super) fn push(batch: &mut Batch) -> usize {
-    let first = batch.push("SELECT id, kind, state FROM temp.feed WHERE what = 'state' ORDER BY rowid");
+    let first = batch.push("SELECT seq, id, kind, state FROM temp.feed WHERE what = 'state' ORDER BY rowid");
     batch.push(
         // CROSS: the feed is always the smaller one, which SQLite cannot know.
         "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f CROSS JOIN entries e ON e.seq = f.seq \

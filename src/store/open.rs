@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    Opened, Salvage, Shared, Store,
+    Opened, Salvage, Shared, Store, advance,
     ballast::Ballast,
     enqueue,
     fault::Fault,
@@ -127,7 +127,8 @@ pub(super) async fn connection(folder: &Path, owner: bool) -> Result<SqliteConne
 /// What the write connection needs besides the schema.
 pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fault> {
     feed::set_up(connection).await?;
-    enqueue::set_up(connection).await
+    enqueue::set_up(connection).await?;
+    advance::set_up(connection).await
 }
 
 /// Checks the whole file's structure.

@@ -6,8 +6,9 @@ use super::{
     Promoted,
     fault::Fault,
     feed::{self, Changed},
-    sql::{Answers, Batch},
+    sql::{Answers, Batch, get},
 };
+use crate::entry::State;
 
 /// `BEGIN IMMEDIATE` to `COMMIT`. Dropping it does not roll back: the writer does, after every fault.
 pub(super) struct Tx<'c> {
@@ -25,6 +26,16 @@ pub(super) struct Tx<'c> {
     pub(super) redo: bool,
 }
 
+/// What a flush found in the feed.
+pub(super) struct Fed {
+    /// The rows of the statements, by the numbers that `push` gave.
+    pub(super) answers: Answers,
+    /// The lanes' new heads.
+    pub(super) promoted: Vec<Promoted>,
+    /// What is in flight now.
+    pub(super) claimed: Vec<i64>,
+}
+
 impl<'c> Tx<'c> {
     pub(super) fn begin(connection: &'c mut SqliteConnection, redo: bool) -> Self {
         let mut batch = Batch::default();
@@ -38,20 +49,24 @@ impl<'c> Tx<'c> {
         std::mem::take(&mut self.batch).run(self.connection).await
     }
 
-    /// Runs what was gathered and reads the feed: state changes are kept, the lanes' new heads and the rows are
-    /// answered.
-    pub(super) async fn flush_feed(&mut self) -> Result<(Answers, Vec<Promoted>), Fault> {
+    /// Runs what was gathered and reads the feed: state changes are kept, the rest is answered.
+    pub(super) async fn flush_feed(&mut self) -> Result<Fed, Fault> {
         let first = feed::push(&mut self.batch);
         if self.last {
             self.batch.push("COMMIT");
         }
         let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
         (self.unread, self.committed) = (false, self.last);
+        let mut claimed = Vec::new();
         for row in answers.get(first).into_iter().flatten() {
-            self.changes.push(feed::changed(row)?);
+            let change = feed::changed(row)?;
+            if change.state == Some(State::Inflight) {
+                claimed.push(get(row, "seq")?);
+            }
+            self.changes.push(change);
         }
         let promoted = answers.get(first + 1).into_iter().flatten().map(feed::promoted).collect::<Result<_, _>>()?;
-        Ok((answers, promoted))
+        Ok(Fed { answers, promoted, claimed })
     }
 
     /// Keeps what earlier commands of the group promoted from being taken for this one's.
