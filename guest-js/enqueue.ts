@@ -28,7 +28,7 @@ const lanes = new Map<string, Promise<unknown>>()
  *
  * @example
  * ```ts
- * const receipt = await enqueue('form', draft, { key: 'listing/42' })
+ * const receipt = await enqueue('form', draft, { key: '42' })
  * await enqueue('photo', file, { params: { listing: '42' } })
  * ```
  */

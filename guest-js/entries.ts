@@ -15,7 +15,8 @@ export type EntryList = readonly Entry[] & {
  * Entries, newest first.
  *
  * @param query - Which ones; by default the newest 100 of every state.
- * @throws {@link StorageSyncError} `invalid_argument`, `database*`, `closed`.
+ * @throws {@link StorageSyncError} `invalid_argument`, `not_found` (the entry of `after` was discarded or pruned meanwhile: start over),
+ * `database*`, `closed`.
  */
 export async function list(query: Query = {}): Promise<Entry[]> {
   return call('list', { query })
@@ -56,7 +57,7 @@ function content(framed: Uint8Array): Uint8Array {
  *
  * @param options - `timeout` in milliseconds. Default: no limit, which may be weeks.
  * @returns The acked entry.
- * @throws {@link StorageSyncError} `not_delivered` (the message says why), `not_found`, `timeout` (delivery goes on), `closed`.
+ * @throws {@link StorageSyncError} `not_delivered` (it failed: the message says why), `not_found` (it was discarded), `timeout` (delivery goes on), `closed`.
  */
 export async function delivered(id: string, options: { timeout?: number | undefined } = {}): Promise<Entry> {
   return call('delivered', { id, timeoutMs: milliseconds(options.timeout) })

@@ -9,7 +9,7 @@
  * - `quota_reached`: as many entries wait as `limits.entries` allows.
  * - `id_conflict`: the id is taken by an entry with other content.
  * - `not_found`: there is no such entry in the current account.
- * - `not_delivered`: what `delivered` waited for failed or was discarded.
+ * - `not_delivered`: what `delivered` waited for failed; it is kept. (What was discarded is `not_found`.)
  * - `wrong_state`: the verb does not fit the entry's state.
  * - `disk_full`: the disk has no room. What is queued is safe and is still delivered.
  * - `keychain_locked`: the keychain is locked, or its prompt was refused or not answered in time.
@@ -18,7 +18,7 @@
  * - `key_mismatch`: the keychain holds another key than the one the queue was written with.
  * - `undecryptable`: the record was changed or damaged on disk.
  * - `database_newer`: the queue was written by a newer version of the app.
- * - `database_corrupt`: the queue's database is damaged.
+ * - `database_corrupt`: the queue's database is damaged. The next start moves it aside and saves what can be read, once no other process has it open.
  * - `database`: the queue's database answered an error.
  * - `io`: the operating system answered an error.
  * - `not_owner`: another process of the app delivers; call this there.

@@ -5,10 +5,11 @@ import type { Credentials, Discarded, Filter, Flushed } from './types.js'
 /**
  * Sends failed entries again, and pending ones now instead of after their backoff.
  *
- * @param which - An id, or a filter: `{}` means every failed entry.
+ * @param which - An id, or a filter. Without `state` or `ids` it selects failed entries only: `{}` means every failed entry.
  * @param options - `force`: also what ended as `outcome-unknown`, although the server may have applied it. Default `false`.
  * @returns The ids that will be sent.
- * @throws {@link StorageSyncError} for an id: `not_found`, and `wrong_state` where it cannot be retried (the message says why).
+ * @throws {@link StorageSyncError} for an id: `not_found`, and `wrong_state` where it cannot be retried (the message says why);
+ * `invalid_argument` for `'all'` and for more than 1000 ids.
  */
 export async function retry(which: string | Filter, options: { force?: boolean | undefined } = {}): Promise<string[]> {
   return call('retry', { which, force: options.force })
@@ -19,7 +20,8 @@ export async function retry(which: string | Filter, options: { force?: boolean |
  *
  * @param which - An id, a filter with at least one property, or `'all'`.
  * @returns What was removed, which of it the server may have applied, and what could not be removed because an attempt is under way.
- * @throws {@link StorageSyncError} `not_found` for an id, and `invalid_argument` for a filter that says nothing: write `'all'` if that is meant.
+ * @throws {@link StorageSyncError} `not_found` for an id, and `invalid_argument` for a filter that says nothing (write `'all'` if that is
+ * meant) and for more than 1000 ids.
  */
 export async function discard(which: string | Filter | 'all'): Promise<Discarded> {
   return call('discard', { which })

@@ -5,7 +5,8 @@
  * - `inflight`: an attempt is under way.
  * - `acked`: the server has proved that it has it.
  * - `failed`: not delivered, and not retried without a decision of the user; {@link Entry.reason} says why.
- * - `superseded`: replaced by a newer entry of its lane before it was ever sent; {@link Entry.supersededBy} names that one.
+ * - `superseded`: a newer entry of its lane took its place, before this one was ever sent or after it was definitively refused;
+ *   {@link Entry.supersededBy} names that one.
  */
 export const STATES = ['pending', 'inflight', 'acked', 'failed', 'superseded'] as const
 
@@ -58,15 +59,15 @@ export type KeyState = (typeof KEY_STATES)[number]
  * What holds a pending entry (or an endpoint, in {@link Status.holds}) back. Computed when asked, never stored.
  *
  * - `backoff`: its last attempt did not get through; the next one is due at `until`.
- * - `offline`: `origin` cannot be reached.
- * - `busy`: the server asked for patience until `until`.
+ * - `offline`: `origin` cannot be reached, or nothing but silence came back from it in three lanes in a row.
+ * - `busy`: the server asked for patience, or answered with a fault (5xx) in five lanes in a row; nothing is sent before `until`.
  * - `lane`: the older entry `behind` of its lane comes first.
  * - `auth`: the server of `origin` wants credentials that the app has not given yet; see `setCredentials`.
  * - `unproven`: the endpoint's answers prove nothing, as a captive portal's do.
  * - `refusing`: the endpoint refuses everything, as after a bad deploy.
  * - `keychain`: the keychain is locked, absent, or lacks the key; `key` says which.
  * - `paused`: `pause()` was called.
- * - `endpoint`: no endpoint of this kind is in this version of the app.
+ * - `endpoint`: no endpoint of this kind is in this version of the app, or it has no base URL yet, or its URL asks for other params.
  * - `turn`: it is next in line, or another process delivers.
  *
  * Times are milliseconds since the Unix epoch, for display only. An origin is scheme, host and port.
@@ -100,7 +101,7 @@ export interface Entry {
   id: string
   /** Names the endpoint. */
   kind: string
-  /** The thing that it is about, such as `"listing/42"`. */
+  /** The thing that it is about, such as `"42"`. */
   key: string | null
   /** Where it stands. */
   state: State
@@ -110,7 +111,10 @@ export interface Entry {
   waitingFor: WaitingFor | null
   /** How its lane treats it. */
   queue: Queue
-  /** Counted attempts. Connection failures, missing credentials and unproven answers are not counted. */
+  /**
+   * Counted attempts, those before a `retry` included. Not counted are attempts that got no connection, that lacked credentials or were
+   * refused for them (401, 407), and that were answered without proof; the one with which the entry failed is, whatever the answer.
+   */
   attempts: number
   /** An attempt has begun and no definitive answer came: the server may have it. */
   possiblySent: boolean
@@ -206,7 +210,7 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | { [name
 
 /** Options of `enqueue`. */
 export interface EnqueueOptions {
-  /** Names the thing this entry is about, such as `"listing/42"`. It is stored as plain text: no secrets. Default: none, so the entry is a lane of its own. */
+  /** Names the thing this entry is about, such as `"42"`. It is stored as plain text: no secrets. Default: none, so the entry is a lane of its own. */
   key?: string | undefined
   /** Values for the `{names}` of the endpoint's URL. Stored encrypted; a missing one is refused. */
   params?: Record<string, string | number | boolean> | undefined

@@ -21,7 +21,7 @@ pub enum State {
     Acked,
     /// Not delivered, and not retried without a decision of the user. [`Entry::reason`] says why.
     Failed,
-    /// Replaced by a newer entry of its lane before it was ever sent.
+    /// A newer entry of its lane took its place, before this one was ever sent or after it was definitively refused.
     Superseded,
 }
 
@@ -118,12 +118,12 @@ pub enum WaitingFor {
         /// Milliseconds since the Unix epoch, for display.
         until: i64,
     },
-    /// Its origin cannot be reached.
+    /// Its origin cannot be reached, or nothing but silence came back from it in three lanes in a row.
     Offline {
         /// Scheme, host and port.
         origin: String,
     },
-    /// The server asked for patience.
+    /// The server asked for patience, or answered with a fault (5xx) in five lanes in a row.
     Busy {
         /// Milliseconds since the Unix epoch, for display.
         until: i64,
@@ -170,7 +170,7 @@ impl fmt::Display for WaitingFor {
             Self::Refusing => f.write_str("its endpoint, which refuses everything at the moment"),
             Self::Keychain { key } => write!(f, "the master key, which {key}"),
             Self::Paused => f.write_str("`resume()`: delivery is paused"),
-            Self::Endpoint => f.write_str("its endpoint, which this version of the app does not configure"),
+            Self::Endpoint => f.write_str("its endpoint: this version of the app does not say where it goes"),
             Self::Turn => f.write_str("its turn"),
         }
     }
@@ -253,7 +253,8 @@ pub struct Entry {
     pub waiting_for: Option<WaitingFor>,
     /// How its lane treats it.
     pub queue: Queue,
-    /// Counted attempts. Connection failures, missing credentials and unproven answers are not counted.
+    /// Counted attempts, those before a `retry()` included. Not counted are attempts that got no connection, that lacked credentials or
+    /// were refused for them (401, 407), and that were answered without proof; the one with which the entry failed is, whatever the answer.
     pub attempts: u32,
     /// An attempt has begun and no definitive answer came.
     pub possibly_sent: bool,

@@ -90,7 +90,8 @@ pub enum Error {
         /// The newest schema this version knows.
         known: i64,
     },
-    /// `database_corrupt`: the database is damaged and could not be salvaged while another process has it open.
+    /// `database_corrupt`: the database is damaged. Found at the start, it cannot be salvaged as long as another process has it open;
+    /// found later, the next start salvages it.
     #[error("the queue's database is damaged: {0}")]
     DatabaseCorrupt(String),
     /// `database`: SQLite answered an error.

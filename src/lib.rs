@@ -26,7 +26,7 @@
 //! In a window, with the npm package `tauri-plugin-storage-sync-api`:
 //!
 //! ```js
-//! const receipt = await enqueue('form', draft, { key: 'listing/42' })
+//! const receipt = await enqueue('form', draft, { key: '42' })
 //! await subscribe(status => render(status))
 //! ```
 //!
@@ -36,7 +36,7 @@
 //! use tauri_plugin_storage_sync::{EnqueueOptions, Result, StorageSyncExt};
 //!
 //! async fn save<R: tauri::Runtime>(app: tauri::AppHandle<R>, draft: serde_json::Value) -> Result<()> {
-//!     let options = EnqueueOptions { key: Some("listing/42".into()), ..EnqueueOptions::default() };
+//!     let options = EnqueueOptions { key: Some("42".into()), ..EnqueueOptions::default() };
 //!     let receipt = app.storage_sync().enqueue("form", &draft, options).await?;
 //!     app.storage_sync().delivered(receipt.id, None).await?;
 //!     Ok(())
@@ -50,7 +50,7 @@
 //!                │  ▲    not delivered yet    │
 //!                │  │                         └──────► failed    refused, or not to be sent twice:
 //!                │  └──────── retry ──────────────────────┘      the payload is kept until somebody decides
-//!                └──► superseded    replaced, before it was ever sent, by a newer entry of its lane
+//!                └──► superseded    a newer entry of its lane took its place, before it was ever sent or after a refusal
 //! ```
 //!
 //! A pending entry says what it waits for: see [`WaitingFor`]. A failed one says why: see [`Reason`]. No number of attempts, age,

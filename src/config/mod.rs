@@ -78,14 +78,15 @@ impl<'de> Deserialize<'de> for Config {
 
 /// How fast to try again, and how many at once.
 ///
-/// Before attempt *n* a random time between 0 and `min(capMs, baseMs · 2ⁿ)` passes (full jitter). There is no limit of attempts or age.
+/// After the *n*-th counted attempt of an entry, or the *n*-th failure in a row of an origin or endpoint that is held, a random time
+/// between 0 and `min(capMs, baseMs · 2ⁿ⁻¹)` passes (full jitter). There is no limit of attempts or age.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Retry {
-    /// The first backoff, in milliseconds: 1 to `cap_ms`. Default: 1000.
+    /// The bound of the first backoff, in milliseconds: 1 to `cap_ms`. Default: 1000.
     pub base_ms: u64,
-    /// The longest backoff, in milliseconds: at most a day. Default: 600 000 (10 minutes).
+    /// The bound that no backoff exceeds, in milliseconds: at most a day. Default: 600 000 (10 minutes).
     pub cap_ms: u64,
     /// How many lanes are delivered at once: 1 to 64. Default: 8.
     pub concurrency: usize,

@@ -101,7 +101,7 @@ impl StorageSync {
     /// Entries, newest first.
     ///
     /// # Errors
-    /// `invalid_argument` for a limit that is out of range.
+    /// `invalid_argument` for a limit that is out of range; `not_found` when the entry of `after` was discarded or pruned meanwhile.
     pub async fn list(&self, query: Query) -> Result<Vec<Entry>> {
         self.outbox().await?.list(query).await
     }
@@ -117,23 +117,24 @@ impl StorageSync {
     /// What was enqueued, as long as it is kept: until the server has acknowledged it, or a newer entry replaced it.
     ///
     /// # Errors
-    /// `not_found`, `undecryptable`, or why there is no key.
+    /// `not_found`, `wrong_state` when the payload is no longer kept, `undecryptable`, or why there is no key.
     pub async fn payload(&self, id: Uuid) -> Result<Payload> {
         self.outbox().await?.payload(id).await
     }
 
-    /// Tries entries again that failed, and sooner those that wait. `force` sends also those whose outcome is unknown.
+    /// Tries entries again that failed, and sooner those that wait, if they are selected by id or state: any other filter, the empty
+    /// one too, means failed ones only. `force` sends also those whose outcome is unknown. Works in every process on the queue.
     ///
     /// # Errors
-    /// `not_found`, `wrong_state`, `invalid_argument`, `not_owner`.
+    /// For an id `not_found` and `wrong_state`; `invalid_argument` for [`Selection::All`] and for more than 1000 ids.
     pub async fn retry(&self, which: impl Into<Selection>, force: bool) -> Result<Vec<Uuid>> {
         self.outbox().await?.retry(which, force).await
     }
 
-    /// Removes entries that are not being sent at this moment.
+    /// Removes entries that are not being sent at this moment, and names those that are. Works in every process on the queue.
     ///
     /// # Errors
-    /// `not_found`, `wrong_state`, `invalid_argument`, `not_owner`.
+    /// `not_found` for an id; `invalid_argument` for a filter that restricts nothing and for more than 1000 ids.
     pub async fn discard(&self, which: impl Into<Selection>) -> Result<Discarded> {
         self.outbox().await?.discard(which).await
     }

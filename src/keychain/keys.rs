@@ -73,8 +73,8 @@ enum Failure {
 
 impl Keys {
     /// `folder` is the data folder; `key.lock` in it keeps two processes from generating at once. `timeout` is how long
-    /// one [`Keys::get`] may wait for the source and for that lock, prompts included (30 s leave a person the time to
-    /// type a password).
+    /// one [`Keys::get`] may wait for the source and for that lock, prompts included: long enough for a person to
+    /// type a password. The plugin gives it 60 s.
     pub fn new(source: Arc<dyn KeySource>, folder: PathBuf, timeout: Duration) -> Self {
         let lock = KeyLock::new(&folder);
         Self { shared: Arc::new(Shared { source, caller: Caller::new(), lock, timeout, accounts: RwLock::default() }) }

@@ -88,7 +88,7 @@ impl fmt::Debug for Payload {
 #[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EnqueueOptions {
-    /// Names the thing that the entry is about (`"listing/42"`), and so its lane. Plain metadata: no secrets in it. At
+    /// Names the thing that the entry is about (`"42"`), and so its lane. Plain metadata: no secrets in it. At
     /// most 512 bytes, no control characters. Default: none, the entry is a lane of its own.
     #[serde(default)]
     pub key: Option<String>,

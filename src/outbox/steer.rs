@@ -111,8 +111,9 @@ impl From<store::Discarded> for Discarded {
 }
 
 impl Outbox {
-    /// Sends failed entries once more: an id, or a filter; the empty filter means all that failed. Answers the ids of
-    /// those that are pending now. A pending one that waits for its backoff is due at once.
+    /// Sends failed entries once more: an id, or a filter, which selects only failed ones unless it names states or ids;
+    /// the empty filter means all that failed. Answers the ids of those that are pending now. A pending one that is
+    /// selected and waits for its backoff is due at once.
     ///
     /// What may have been applied, at an endpoint with `"ifUnknown": "hold"`, is only sent again with `force`; a filter
     /// leaves it out otherwise. Works in every process on the database.

@@ -90,7 +90,7 @@ pub struct Learned {
     pub etag: Option<String>,
 }
 
-/// What an attempt means. The rule for each is in the table of `docs/server-contract.md`.
+/// What an attempt means. The rule for each is in the table of `docs/outcomes.md`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
