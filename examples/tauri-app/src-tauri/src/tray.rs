@@ -25,7 +25,7 @@ pub(crate) fn show(app: &AppHandle) -> Result<()> {
 
 fn chosen(app: &AppHandle, event: MenuEvent) {
     match event.id().as_ref() {
-        "open" => open(app),
+        "open" => open(app.clone()),
         "send" => flush(app, false),
         "quit" => flush(app, true),
         _ => {}
@@ -33,17 +33,20 @@ fn chosen(app: &AppHandle, event: MenuEvent) {
 }
 
 /// Brings the window to the front, or back if it was closed.
-fn open(app: &AppHandle) {
-    let shown = match app.get_webview_window("main") {
-        Some(window) => window.show().and_then(|()| window.set_focus()),
-        None => match app.config().app.windows.first() {
-            Some(config) => WebviewWindowBuilder::from_config(app, config).and_then(|window| window.build()).map(drop),
-            None => Ok(()),
-        },
-    };
-    if let Err(error) = shown {
-        tracing::warn!("the window cannot be opened: {error}");
-    }
+fn open(app: AppHandle) {
+    // A thread of its own: on Windows, making a window inside an event handler hangs.
+    std::thread::spawn(move || {
+        let shown = match (app.get_webview_window("main"), app.config().app.windows.first()) {
+            (Some(window), _) => window.show().and_then(|()| window.set_focus()),
+            (None, Some(config)) => {
+                WebviewWindowBuilder::from_config(&app, config).and_then(|window| window.build()).map(drop)
+            }
+            (None, None) => Ok(()),
+        };
+        if let Err(error) = shown {
+            tracing::warn!("the window cannot be opened: {error}");
+        }
+    });
 }
 
 /// Sends what can be sent now. What is left is safe: the next start goes on with it.
