@@ -1,6 +1,10 @@
 //! An ext4 file system on a loop device, and copies of it as a power cut would leave it.
+//!
+//! Making and mounting it is for root: whoever else runs the test does it with `sudo -n`. The files in it are theirs.
 
 use std::{
+    ffi::OsStr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,12 +15,29 @@ pub struct Disk {
     mount: PathBuf,
 }
 
-fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
-    let output = Command::new(program).args(arguments).output();
-    let output =
-        output.unwrap_or_else(|error| panic!("{program} can't be started ({error}): install util-linux and e2fsprogs"));
+const NEEDS: &str = "this test makes an ext4 image (mkfs.ext4 of e2fsprogs) and mounts it on a loop device (mount and umount of \
+    util-linux): run it as root, or as a user who may run these three by `sudo -n`, that is, without a password";
+
+/// Who runs the test: user and group.
+fn who() -> (u32, u32) {
+    let me = std::fs::metadata("/proc/self").expect("Linux has /proc");
+    (me.uid(), me.gid())
+}
+
+fn as_root(program: &str) -> Command {
+    if who().0 == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.args(["-n", program]);
+    command
+}
+
+fn run(mut command: Command, arguments: &[&OsStr]) {
+    let output = command.args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?} can't be started ({error}); {NEEDS}"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} failed; this test needs root and a loop device: {said}");
+    assert!(output.status.success(), "{command:?} failed: {said}{NEEDS}");
 }
 
 impl Disk {
@@ -24,13 +45,15 @@ impl Disk {
     pub fn make(folder: &Path) -> Self {
         let image = folder.join("disk.img");
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-        run("mkfs.ext4", &["-q".as_ref(), image.as_ref()]);
+        let (user, group) = who();
+        let owner = format!("root_owner={user}:{group}");
+        run(as_root("mkfs.ext4"), &["-q".as_ref(), "-E".as_ref(), owner.as_ref(), image.as_ref()]);
         Self::mount(image, folder.join("disk"))
     }
 
     fn mount(image: PathBuf, mount: PathBuf) -> Self {
         std::fs::create_dir_all(&mount).unwrap();
-        run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_ref(), mount.as_ref()]);
+        run(as_root("mount"), &["-o".as_ref(), "loop".as_ref(), image.as_ref(), mount.as_ref()]);
         Self { image, mount }
     }
 
@@ -41,7 +64,7 @@ impl Disk {
     /// What is on the medium at this moment, mounted elsewhere: ext4 replays its journal as after a reboot.
     pub fn cut(&self) -> Self {
         let copy = self.image.with_file_name("cut.img");
-        run("cp", &["--sparse=always".as_ref(), self.image.as_ref(), copy.as_ref()]);
+        run(Command::new("cp"), &["--sparse=always".as_ref(), self.image.as_ref(), copy.as_ref()]);
         Self::mount(copy, self.mount.with_file_name("cut"))
     }
 }
@@ -49,6 +72,6 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // While a test fails there is nothing better to do than to try.
-        drop(Command::new("umount").arg(&self.mount).status());
+        drop(as_root("umount").arg(&self.mount).status());
     }
 }

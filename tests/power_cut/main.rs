@@ -1,4 +1,4 @@
-//! Power cuts, as root on Linux: ext4 on a loop device, the writer stopped at a random moment, the image copied without what the
+//! Power cuts, on Linux, as root or with `sudo -n`: ext4 on a loop device, the writer stopped at a random moment, the image copied without what the
 //! page cache of the mounted file system still holds, the copy mounted and checked. Every receipt that was printed must be there.
 //!
 //! A control writes the same rows with `synchronous=NORMAL`: if it loses none, the run could not have caught anything, and is void.
