@@ -227,7 +227,7 @@ impl Drain {
         }
     }
 
-    fn nudge(&mut self, now: Duration) {
+    pub(super) fn nudge(&mut self, now: Duration) {
         self.nudged = Some(now);
         self.nudge_due = None;
         self.rules.nudge(now);

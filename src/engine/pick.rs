@@ -60,7 +60,13 @@ impl Drain {
     /// Finds out which endpoints have something pending, and where they go now.
     pub(super) async fn look(&mut self, rewind: bool) -> Result<()> {
         if rewind {
-            self.account = self.parts.store.account().await?;
+            let account = self.parts.store.account().await?;
+            if account != self.account {
+                self.account = account;
+                // The key and the credentials that held the other account say nothing of this one's.
+                self.key.nudge();
+                self.nudge(self.now());
+            }
             self.paused = self.parts.store.paused().await?;
             self.parts.board.post_paused(self.paused);
             self.feeds.clear();
@@ -108,7 +114,8 @@ impl Drain {
         };
         let before = self.claims.len();
         for candidate in candidates {
-            match rows.iter().find(|row| row.seq == candidate.head.seq) {
+            // One whose backoff ended after its account ceased to be the current one is read anew when that comes back.
+            match rows.iter().find(|row| row.seq == candidate.head.seq && row.account == self.account) {
                 Some(row) => self.line_up(candidate, row, &master),
                 None => self.rules.end(&candidate.kind, &candidate.origin, candidate.probe),
             }

@@ -9,6 +9,7 @@ mod kills;
 mod lanes;
 mod offline;
 mod outcomes;
+mod steering;
 mod support;
 mod two_processes;
 mod worker;
