@@ -5,6 +5,7 @@
 mod at_rest;
 mod clock;
 mod credentials;
+mod idle;
 mod kills;
 mod lanes;
 mod offline;
