@@ -94,9 +94,10 @@ struct Bench {
 /// Starts an app with a window that has these permissions, or answers why it does not start.
 fn start(permissions: Value, config: Option<Value>, builder: Builder) -> Result<Bench, String> {
     let acl = BTreeMap::from([("storage-sync".to_owned(), manifest())]);
-    let capability: Capability =
-        serde_json::from_value(json!({ "identifier": "main", "windows": ["main"], "permissions": permissions }))
-            .unwrap();
+    let capability: Capability = serde_json::from_value(
+        json!({ "identifier": "main", "windows": ["main", "second"], "permissions": permissions }),
+    )
+    .unwrap();
     let capabilities = BTreeMap::from([("main".to_owned(), capability)]);
     let resolved = Resolved::resolve(&acl, capabilities, Target::current()).map_err(|error| error.to_string())?;
     let mut context = mock_context(noop_assets());
@@ -307,6 +308,33 @@ fn a_window_enqueues_by_hand_and_sees_it_delivered() {
     }
     // What the server has is not kept here.
     assert_eq!(code(call(&bench.window, "payload", json!({ "id": receipt["id"] }))), "wrong_state");
+}
+
+#[test]
+fn two_windows_of_one_app_both_enqueue_and_each_hears_of_both() {
+    let bench = start(json!(["storage-sync:default"]), form(), Builder::new()).unwrap();
+    let second = WebviewWindowBuilder::new(&bench.app, "second", tauri::WebviewUrl::default()).build().unwrap();
+    let windows = [&bench.window, &second];
+    let hears = windows.map(|window| {
+        let (tell, hears) = mpsc::channel();
+        window.listen("storage-sync://entry", move |event| drop(tell.send(event.payload().to_owned())));
+        hears
+    });
+    let ids = windows.map(|window| {
+        let entry = json!({ "kind": "form", "payload": 1, "options": { "key": window.label() } });
+        call(window, "enqueue", entry).unwrap()["id"].clone()
+    });
+    for hears in hears {
+        let mut missing = ids.to_vec();
+        while !missing.is_empty() {
+            let change: Value = serde_json::from_str(&hears.recv_timeout(Duration::from_secs(20)).unwrap()).unwrap();
+            missing.retain(|id| change["id"] != *id || change["state"] != "acked");
+        }
+    }
+    // What one window saved, the other one sees.
+    for (window, id) in windows.into_iter().rev().zip(&ids) {
+        assert_eq!(call(window, "get", json!({ "id": id })).unwrap()["state"], "acked");
+    }
 }
 
 #[test]
