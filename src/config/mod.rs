@@ -103,7 +103,7 @@ impl Default for Retry {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Entries of one account that are not acknowledged yet: 1 to 1 000 000 000. Default: 100 000.
+    /// Entries of one account that are pending, in flight or failed: 1 to 1 000 000 000. Default: 100 000.
     pub entries: u64,
     /// Size of one payload, in bytes: 1 to 268 435 456 (256 MiB; it is held in memory while it is sent). Default: 1 048 576 (1 MiB).
     pub payload_bytes: u64,
