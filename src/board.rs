@@ -27,6 +27,7 @@ struct Shared {
     version: watch::Sender<u64>,
     requested: watch::Sender<u64>,
     flushed: watch::Sender<u64>,
+    others: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -81,6 +82,7 @@ impl Board {
                 version: watch::Sender::default(),
                 requested: watch::Sender::default(),
                 flushed: watch::Sender::default(),
+                others: watch::Sender::default(),
             }),
         }
     }
@@ -119,7 +121,7 @@ impl Board {
         self.read().owner
     }
 
-    /// Rises whenever a hold, the ownership or the pause changed.
+    /// Rises whenever a hold, the ownership or the pause changed, or another process wrote.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.shared.version.subscribe()
     }
@@ -137,6 +139,16 @@ impl Board {
     /// The newest round that is over: nothing was left that could be sent at once.
     pub fn flushed(&self) -> watch::Receiver<u64> {
         self.shared.flushed.subscribe()
+    }
+
+    /// Rises whenever another process on the database has written: its changes are announced nowhere here.
+    pub fn others(&self) -> watch::Receiver<u64> {
+        self.shared.others.subscribe()
+    }
+
+    pub(crate) fn post_others(&self) {
+        self.shared.others.send_modify(|others| *others += 1);
+        self.post(|_| true);
     }
 
     pub(crate) fn requested_flush(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -303,6 +304,9 @@ pub struct Change {
     pub state: Option<State>,
     /// Rises with every change of this process.
     pub seq: u64,
+    /// Whose it is. Windows are told of the current account's only, so they are not told this.
+    #[serde(skip)]
+    pub account: Arc<str>,
 }
 
 /// A hold on an endpoint or origin, as `status()` shows it.

@@ -1,5 +1,7 @@
 //! What outbox, triggers and engine share: a signal that something may be deliverable now.
 
+pub(crate) mod file;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;

@@ -16,26 +16,29 @@ use url::Url;
 
 use super::{
     Parts,
-    attempt::{Finished, Sent, send},
+    attempt::{Finished, Sent},
     feed::{Feed, Waits},
     keys::KeyHold,
     prepare::Prepared,
-    rules::{Allowance, Attempt, Judgement, Next, Rules},
+    rules::{Allowance, Attempt, Judgement, Rules},
 };
 use crate::{
     board::Backoff,
     entry::WaitingFor,
     error::Error,
-    store::{Claim, Done, Head, Settle, Verdict},
+    store::{Claim, Done, Head, Settle},
+    transport::Outcome,
     wake::{Wake, Wakes},
 };
 
 /// Wakes from outside that come faster than this are one.
 const DEBOUNCE: Duration = Duration::from_secs(1);
-/// How long delivery rests after the database answered an error.
-const DATABASE_REST: Duration = Duration::from_secs(1);
+/// How long delivery rests after the database answered an error; twice as long after each further one.
+pub(super) const DATABASE_REST: Duration = Duration::from_secs(1);
+/// So often it becomes twice as long: up to about a minute.
+const LONGEST_REST: u32 = 6;
 
-type Committing = Pin<Box<dyn Future<Output = crate::error::Result<Done>> + Send>>;
+pub(super) type Committing = Pin<Box<dyn Future<Output = crate::error::Result<Done>> + Send>>;
 
 /// An entry between its claim and its settlement.
 pub(super) struct Place {
@@ -69,11 +72,16 @@ pub(super) struct Drain {
     pub(super) base: Option<Url>,
     pub(super) paused: bool,
     pub(super) acked: u64,
-    sent: JoinSet<Finished>,
-    committing: Option<Committing>,
+    pub(super) sent: JoinSet<Finished>,
+    pub(super) committing: Option<Committing>,
     /// What the commit under way carries, to be put back if it fails.
-    carried: (Vec<Claim>, Vec<Settle>),
-    rest_until: Option<Duration>,
+    pub(super) carried: (Vec<Claim>, Vec<Settle>),
+    pub(super) rest_until: Option<Duration>,
+    /// Errors of the database in a row.
+    pub(super) rests: u32,
+    /// A look at the database failed, and whether it was to read everything anew: it is made up for after the rest.
+    pub(super) missed_look: Option<bool>,
+    closed: bool,
     nudged: Option<Duration>,
     nudge_due: Option<Duration>,
     exiting: bool,
@@ -83,8 +91,10 @@ pub(super) struct Drain {
 
 impl Drain {
     pub(super) fn new(parts: Parts, turns: Arc<AtomicU64>) -> Self {
+        let mut rules = Rules::new(&parts.settings.retry, Arc::clone(&parts.random));
+        rules.provided = parts.credentials.has_provider();
         Self {
-            rules: Rules::new(&parts.settings.retry, Arc::clone(&parts.random)),
+            rules,
             feeds: BTreeMap::new(),
             waits: Waits::default(),
             places: HashMap::new(),
@@ -100,6 +110,9 @@ impl Drain {
             committing: None,
             carried: Default::default(),
             rest_until: None,
+            rests: 0,
+            missed_look: None,
+            closed: false,
             nudged: None,
             nudge_due: None,
             exiting: false,
@@ -124,17 +137,18 @@ impl Drain {
         }
         // Asked for while nobody delivered here; everything is due now anyway.
         self.flush = self.parts.board.requested_flush();
-        while !(self.exiting && self.is_idle()) {
+        while !(self.closed || self.exiting && self.is_idle()) {
             self.turns.fetch_add(1, Ordering::Relaxed);
             self.turn().await;
         }
     }
 
-    async fn turn(&mut self) {
+    pub(super) async fn turn(&mut self) {
         let wakes = self.parts.wake.take();
         self.absorb(wakes).await;
         self.release_due();
         self.prune_if_many();
+        self.end_rest().await;
         if self.may_pick()
             && let Err(error) = self.pick().await
         {
@@ -145,7 +159,7 @@ impl Drain {
         if self.is_idle() && self.flush > 0 {
             self.parts.board.post_flushed(std::mem::take(&mut self.flush));
         }
-        if self.exiting && self.is_idle() {
+        if self.closed || self.exiting && self.is_idle() {
             return;
         }
         self.wait().await;
@@ -179,16 +193,38 @@ impl Drain {
     }
 
     fn may_pick(&mut self) -> bool {
-        let now = self.now();
-        if self.rest_until.is_some_and(|until| until <= now) {
-            self.rest_until = None;
+        // Somebody else may have had the key from its source meanwhile.
+        if self.parts.keys.cached(&self.account).is_some() {
+            self.key.granted();
         }
-        !self.exiting && !self.paused && self.rest_until.is_none() && !self.key.holds(now)
+        !self.exiting && !self.paused && self.rest_until.is_none() && !self.key.holds(self.now())
     }
 
-    /// Nothing is under way and nothing was found that may begin.
+    /// After a rest, what could not be read is read.
+    async fn end_rest(&mut self) {
+        let now = self.now();
+        if self.rest_until.is_none_or(|until| until > now) {
+            return;
+        }
+        self.rest_until = None;
+        if let Some(rewind) = self.missed_look {
+            self.look_or_rest(rewind).await;
+        }
+    }
+
+    async fn look_or_rest(&mut self, rewind: bool) {
+        let rewind = rewind || self.missed_look == Some(true);
+        self.missed_look = None;
+        if let Err(error) = self.look(rewind).await {
+            self.missed_look = Some(rewind);
+            self.rest(&error);
+        }
+    }
+
+    /// Nothing is under way and nothing was found that may begin. An exit does not wait for a prompt.
     fn is_idle(&self) -> bool {
-        self.places.is_empty() && self.committing.is_none() && self.settles.is_empty() && !self.key.is_asking()
+        let asking = self.key.is_asking() && !self.exiting;
+        self.places.is_empty() && self.committing.is_none() && self.settles.is_empty() && !asking
     }
 
     async fn absorb(&mut self, wakes: Wakes) {
@@ -211,23 +247,28 @@ impl Drain {
         if wakes.has(Wake::Keychain) || wakes.clears_backoff() {
             self.key.nudge();
         }
-        if wakes.has(Wake::Credentials) || wakes.clears_backoff() {
-            let origins: Vec<String> = self.rules.origins.keys().cloned().collect();
-            for origin in origins {
-                self.rules.credentials(&origin, self.parts.credentials.version(&self.account, &origin));
-            }
+        if wakes.has(Wake::Others) {
+            self.parts.board.post_others();
         }
         if self.paused && wakes == Wakes::of(Wake::Enqueued) {
             // Whatever came is found when delivery resumes.
             return;
         }
         let rewind = [Wake::Changed, Wake::Retry, Wake::Others, Wake::Paused].into_iter().any(|wake| wakes.has(wake));
-        if let Err(error) = self.look(rewind).await {
-            self.rest(&error);
+        self.look_or_rest(rewind).await;
+        // After the look: the account may be another one by now.
+        if wakes.has(Wake::Credentials) || wakes.clears_backoff() {
+            let origins: Vec<String> = self.rules.origins.keys().cloned().collect();
+            origins.iter().for_each(|origin| self.look_for_credentials(origin));
         }
     }
 
-    pub(super) fn nudge(&mut self, now: Duration) {
+    /// Newer ones than those that were refused let the origin go on.
+    fn look_for_credentials(&mut self, origin: &str) {
+        self.rules.credentials(origin, self.parts.credentials.version(&self.account, origin));
+    }
+
+    fn nudge(&mut self, now: Duration) {
         self.nudged = Some(now);
         self.nudge_due = None;
         self.rules.nudge(now);
@@ -246,84 +287,12 @@ impl Drain {
         }
     }
 
-    fn begin_commit(&mut self) {
-        let nothing = self.claims.is_empty() && self.settles.is_empty() && self.floors.is_empty();
-        if nothing || self.committing.is_some() || self.rest_until.is_some() {
-            return;
-        }
-        self.carried = (std::mem::take(&mut self.claims), std::mem::take(&mut self.settles));
-        let (claims, settles) = self.carried.clone();
-        let floors = std::mem::take(&mut self.floors);
-        let (store, wall) = (self.parts.store.clone(), self.parts.clock.wall());
-        self.committing = Some(Box::pin(async move {
-            for (name, left) in floors {
-                let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-                store.set_floor(&name, left, wall).await?;
-            }
-            store.advance(settles, claims, wall).await
-        }));
-    }
-
-    fn committed(&mut self, done: crate::error::Result<Done>) {
-        let (claims, settles) = std::mem::take(&mut self.carried);
-        let done = match done {
-            Ok(done) => done,
-            Err(error) => return self.not_committed(claims, settles, &error),
-        };
-        for settle in settles {
-            self.settled(settle.seq);
-        }
-        for claim in claims {
-            if done.claimed.contains(&claim.seq) {
-                self.claimed(claim.seq);
-            } else {
-                self.give_back(claim.seq, false);
-            }
-        }
-        for promoted in done.promoted {
-            if promoted.account == self.account {
-                self.feeds.entry(promoted.kind).or_default().push(promoted.head);
-            }
-        }
-    }
-
-    /// What could not be claimed is not sent; what could not be settled is settled at the next commit.
-    fn not_committed(&mut self, claims: Vec<Claim>, settles: Vec<Settle>, error: &Error) {
-        for claim in claims {
-            self.give_back(claim.seq, true);
-        }
-        self.settles.splice(0..0, settles);
-        self.rest(error);
-    }
-
     pub(super) fn rest(&mut self, error: &Error) {
         tracing::warn!(%error, "storage-sync's database did not answer as it should; delivery rests for a moment");
-        self.exiting |= matches!(error, Error::Closed);
-        self.rest_until = Some(self.now() + DATABASE_REST);
-    }
-
-    fn claimed(&mut self, seq: i64) {
-        let Some(place) = self.places.get_mut(&seq) else { return };
-        match std::mem::replace(&mut place.stage, Stage::Sent) {
-            Stage::Claiming(prepared) => {
-                let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
-                self.sent.spawn(send(*prepared, transport, credentials));
-            }
-            Stage::Doomed(judgement) => {
-                let attempt = place.attempt.clone();
-                self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
-                self.settle(seq, *judgement);
-            }
-            stage => place.stage = stage,
-        }
-    }
-
-    /// The row was replaced, edited, discarded, or the commit failed: nothing was sent.
-    pub(super) fn give_back(&mut self, seq: i64, again: bool) {
-        let Some(place) = self.places.remove(&seq) else { return };
-        self.rules.end(&place.attempt.kind, &place.attempt.origin, place.attempt.probe);
-        if again {
-            self.feeds.entry(place.attempt.kind).or_default().push(place.head);
+        self.closed |= matches!(error, Error::Closed);
+        if self.rest_until.is_none() {
+            self.rest_until = Some(self.now() + DATABASE_REST * 2_u32.pow(self.rests.min(LONGEST_REST)));
+            self.rests += 1;
         }
     }
 
@@ -333,51 +302,20 @@ impl Drain {
         let now = self.now();
         let Some(place) = self.places.get_mut(&finished.seq) else { return };
         place.attempt.version = finished.version;
-        let judgement = match finished.result {
+        let origin = place.attempt.origin.clone();
+        let (judgement, without_credentials) = match finished.result {
             Sent::Answered { answer, renewed } => {
                 place.attempt.renewed = renewed;
-                self.rules.judge(&place.attempt, &answer, now)
+                let refused = matches!(answer.outcome, Outcome::Unauthorized { .. });
+                (self.rules.judge(&place.attempt, &answer, now), refused && !renewed)
             }
-            Sent::NoCredentials { why } => {
-                let attempt = &place.attempt;
-                self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
-                self.rules.await_credentials(&attempt.origin, finished.version, now);
-                Judgement {
-                    verdict: Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent },
-                    attempted: false,
-                    status: None,
-                    error: Some(why),
-                    next: Next::Queue,
-                    floor: None,
-                }
-            }
+            Sent::NoCredentials { why } => (self.rules.no_credentials(&place.attempt, why, now), true),
         };
-        self.settle(finished.seq, judgement);
-    }
-
-    pub(super) fn settle(&mut self, seq: i64, mut judgement: Judgement) {
-        let Some(place) = self.places.get_mut(&seq) else { return };
-        self.floors.extend(judgement.floor.take());
-        self.settles.push(Settle {
-            seq,
-            status: judgement.status,
-            error: judgement.error.clone(),
-            attempted: judgement.attempted,
-            verdict: judgement.verdict.clone(),
-        });
-        place.stage = Stage::Settling(Box::new(judgement));
-    }
-
-    fn settled(&mut self, seq: i64) {
-        let Some(Place { head, attempt, stage: Stage::Settling(judgement) }) = self.places.remove(&seq) else { return };
-        match judgement.next {
-            Next::Gone => {
-                self.parts.board.post_backoff(seq, None);
-                self.acked += u64::from(matches!(judgement.verdict, Verdict::Acked { .. }));
-            }
-            Next::Queue => self.feeds.entry(attempt.kind).or_default().push(head),
-            Next::Wait { due, floor } => self.park(attempt.kind, head, due, floor, Backoff::Until(due)),
+        if without_credentials {
+            // Newer ones may have come after they were asked for and before the origin was held.
+            self.look_for_credentials(&origin);
         }
+        self.settle(finished.seq, judgement);
     }
 
     /// An entry waits on its own account.
@@ -394,22 +332,24 @@ impl Drain {
     /// The next moment at which something may be done without a wake. With nothing waiting there is none.
     fn next_due(&mut self) -> Option<Duration> {
         let now = self.now();
-        let mut due = [self.waits.next_due(), self.nudge_due, self.rest_until].into_iter().flatten().min();
-        if self.paused || self.exiting {
+        let mut due = [self.waits.next_due(), self.nudge_due].into_iter().flatten().min();
+        if self.paused || self.exiting || self.rest_until.is_some() {
             return self.rest_until;
         }
+        let key = self.key.due().unwrap_or_default();
         let mut earlier = |at: Duration| due = Some(due.map_or(at, |due: Duration| due.min(at)));
-        if let Some(at) = self.key.due() {
-            earlier(at);
-        }
         for (kind, feed) in &self.feeds {
             let Some(origin) = self.rules.endpoints.get(kind).map(|endpoint| endpoint.origin.as_str()) else {
                 continue;
             };
-            if feed.may_have()
-                && let Allowance::None { until: Some(at) } = self.rules.allowance(kind, origin, now)
-            {
-                earlier(at);
+            if !feed.may_have() {
+                continue;
+            }
+            match self.rules.allowance(kind, origin, now) {
+                Allowance::None { until: Some(at) } => earlier(at.max(key)),
+                // Only the key holds it: a key that nobody needs is not asked for.
+                Allowance::Some(_) if self.key.due().is_some() => earlier(key),
+                _ => {}
             }
         }
         due

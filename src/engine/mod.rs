@@ -2,6 +2,8 @@
 //! entries wait on a [`Board`].
 
 mod attempt;
+mod auth;
+mod commit;
 mod drain;
 mod feed;
 mod gate;
@@ -10,9 +12,9 @@ mod owner;
 mod pick;
 mod prepare;
 mod rules;
-mod verdict;
 #[cfg(test)]
-mod verdict_tests;
+mod tests;
+mod verdict;
 
 use std::{
     fmt,
@@ -26,15 +28,20 @@ use std::{
 
 use tokio::task::JoinHandle;
 
+use self::owner::{Lock, Ownership};
 use crate::{
     board::Board,
     clock::{Clock, Random},
     config::Settings,
+    error::Result,
     keychain::Keys,
     store::Store,
     transport::{Transport, credentials::Credentials},
     wake::{Wake, WakeSignal},
 };
+
+/// Between two attempts at an owner lock that could not even be asked for.
+const LOCK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Everything the engine works with. Whatever is outside comes from here, so that a test replaces it through the same door.
 #[derive(Clone)]
@@ -65,8 +72,14 @@ pub struct Parts {
 pub struct Engine {
     wake: WakeSignal,
     turns: Arc<AtomicU64>,
+    store: Store,
+    board: Board,
+    ownership: Held,
     task: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Outlives the task that delivers: what that one has asked the database for is in it before another process may take over.
+type Held = Arc<Mutex<Option<Ownership>>>;
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,12 +88,16 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Spawns it on the current tokio runtime. It first waits to be the owner, then delivers.
+    /// Spawns it on the current tokio runtime. It first waits to be the owner, then delivers. Whether this process is the owner by
+    /// now is on the board when it returns.
     pub fn start(parts: Parts) -> Self {
         let turns = Arc::new(AtomicU64::new(0));
-        let wake = parts.wake.clone();
-        let task = tokio::spawn(run(parts, Arc::clone(&turns)));
-        Self { wake, turns, task: Mutex::new(Some(task)) }
+        let ownership = Held::default();
+        let (wake, store, board) = (parts.wake.clone(), parts.store.clone(), parts.board.clone());
+        let lock = Lock::try_take(&parts.folder);
+        board.post_owner(lock.as_ref().is_ok_and(Lock::is_ours));
+        let task = tokio::spawn(run(parts, lock, Arc::clone(&ownership), Arc::clone(&turns)));
+        Self { wake, turns, store, board, ownership, task: Mutex::new(Some(task)) }
     }
 
     /// How often its loop has turned. It stands still while nothing is due.
@@ -96,8 +113,8 @@ impl Engine {
         self.wake.wake(Wake::Exit);
         if tokio::time::timeout(within, &mut task).await.is_err() {
             task.abort();
-            // The lock file is closed with the task, so wait until it is really gone.
             drop(task.await);
+            give_up(&self.store, &self.board, &self.ownership).await;
         }
     }
 }
@@ -110,24 +127,39 @@ impl Drop for Engine {
     }
 }
 
-async fn run(parts: Parts, turns: Arc<AtomicU64>) {
+async fn run(parts: Parts, lock: Result<Lock>, held: Held, turns: Arc<AtomicU64>) {
     let ownership = tokio::select! {
-        ownership = owner::acquire(&parts.folder, &parts.wake) => ownership,
-        () = exit(&parts.wake) => return,
+        ownership = acquire(&parts, lock) => ownership,
+        () = exit(&parts.wake) => return parts.board.post_owner(false),
     };
-    let ownership = match ownership {
-        Ok(ownership) => ownership,
-        Err(error) => {
-            tracing::error!(%error, "storage-sync can't deliver in this process");
-            return;
-        }
-    };
+    *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(ownership);
     drain::Drain::new(parts.clone(), turns).run().await;
-    if let Err(error) = parts.store.set_owner(false).await {
+    give_up(&parts.store, &parts.board, &held).await;
+}
+
+/// Tries until it is the owner.
+async fn acquire(parts: &Parts, mut lock: Result<Lock>) -> Ownership {
+    loop {
+        let acquired = match lock {
+            Ok(lock) => lock.acquire(&parts.folder, &parts.wake).await,
+            Err(error) => Err(error),
+        };
+        match acquired {
+            Ok(ownership) => return ownership,
+            Err(error) => tracing::error!(%error, "storage-sync can't deliver in this process yet"),
+        }
+        parts.clock.sleep_until(parts.clock.now() + LOCK_AGAIN).await;
+        lock = Lock::try_take(&parts.folder);
+    }
+}
+
+/// The lock goes last: a claim that is still on its way into the database would find another owner there.
+async fn give_up(store: &Store, board: &Board, held: &Held) {
+    if let Err(error) = store.set_owner(false).await {
         tracing::debug!(%error, "the database was closed before the ownership was given up");
     }
-    parts.board.post_owner(false);
-    drop(ownership);
+    board.post_owner(false);
+    drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// Wakes mean nothing to a process that is not the owner, but for the last one.

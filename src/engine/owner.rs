@@ -1,7 +1,8 @@
-//! One process delivers: the one that holds an OS file lock, which a kill releases. The others tell it by touching a file.
+//! One process delivers: the one that holds an OS file lock, which a kill releases. The others tell it through a file.
 
 use std::{
     fs::File,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -10,13 +11,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::{Error, Result},
-    wake::{Wake, WakeSignal},
+    wake::{Wake, WakeSignal, file::Inbox},
 };
 
 /// The name of the lock file in the data folder.
 const LOCK: &str = "owner.lock";
-/// The file in the data folder that other processes touch.
-const WAKE: &str = "wake";
 
 /// While it lives, this process is the owner.
 #[derive(Debug)]
@@ -25,37 +24,59 @@ pub(super) struct Ownership {
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// Waits for the lock, for as long as it takes: the wait ends when the owner goes, however it goes. Nothing polls.
-///
-/// The thread that waits is detached: a process that exits meanwhile is not held up.
-pub(super) async fn acquire(folder: &Path, wake: &WakeSignal) -> Result<Ownership> {
-    let lock = lock(folder.join(LOCK)).await?;
-    let watcher = match watch(folder.join(WAKE), wake.clone()) {
-        Ok(watcher) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(%error, "storage-sync can't watch for other processes; it finds their entries at its next look");
-            None
-        }
-    };
-    Ok(Ownership { _lock: lock, _watcher: watcher })
+/// The lock, tried once.
+#[derive(Debug)]
+pub(super) enum Lock {
+    /// This process delivers.
+    Ours(File),
+    /// Another one does.
+    Theirs(File),
 }
 
-async fn lock(path: PathBuf) -> Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| Error::io("the owner lock could not be opened", error))?;
-    if file.try_lock().is_ok() {
-        return Ok(file);
+impl Lock {
+    /// Never waits.
+    pub(super) fn try_take(folder: &Path) -> Result<Self> {
+        let path: PathBuf = folder.join(LOCK);
+        let opened = File::options().create(true).truncate(false).write(true).open(path);
+        let file = opened.map_err(|error| Error::io("the owner lock could not be opened", error))?;
+        Ok(if file.try_lock().is_ok() { Self::Ours(file) } else { Self::Theirs(file) })
     }
+
+    pub(super) fn is_ours(&self) -> bool {
+        matches!(self, Self::Ours(_))
+    }
+
+    /// Waits for the lock, for as long as it takes: the wait ends when the owner goes, however it goes. Nothing polls.
+    pub(super) async fn acquire(self, folder: &Path, wake: &WakeSignal) -> Result<Ownership> {
+        let lock = match self {
+            Self::Ours(file) => file,
+            Self::Theirs(file) => wait(file).await?,
+        };
+        let watcher = match watch(folder, wake.clone()) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "storage-sync can't watch for other processes; it finds their entries at its next look");
+                None
+            }
+        };
+        Ok(Ownership { _lock: lock, _watcher: watcher })
+    }
+}
+
+/// The thread that waits is detached: a process that exits meanwhile is not held up.
+async fn wait(file: File) -> Result<File> {
     tracing::info!("another process delivers; this one takes over when that one goes");
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name("storage-sync-owner".into())
         .spawn(move || {
-            let answer = file.lock().map(|()| file);
+            let answer = loop {
+                match file.lock() {
+                    // A signal is no answer.
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    answer => break answer.map(|()| file),
+                }
+            };
             // Nobody waits any more: dropping the file gives the lock back.
             drop(sender.send(answer));
         })
@@ -63,13 +84,18 @@ async fn lock(path: PathBuf) -> Result<File> {
     receiver.await.map_err(|_| Error::Closed)?.map_err(|error| Error::io("the owner lock could not be taken", error))
 }
 
-fn watch(path: PathBuf, wake: WakeSignal) -> notify::Result<RecommendedWatcher> {
-    File::options().create(true).append(true).open(&path).map_err(notify::Error::io)?;
+fn watch(folder: &Path, wake: WakeSignal) -> notify::Result<RecommendedWatcher> {
+    let mut inbox = Inbox::open(folder).map_err(notify::Error::io)?;
+    let path = inbox.path().to_owned();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error may hide an event, so it counts as one; an access is our own.
-        if event.map_or(true, |event| !matches!(event.kind, EventKind::Access(_))) {
-            wake.wake(Wake::Others);
+        // An access is our own.
+        if event.as_ref().is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            return;
         }
+        // An error may hide an event, so it counts as one.
+        let hidden = event.is_err().then_some(Wake::Others);
+        let told = inbox.take().unwrap_or_else(|_| vec![Wake::Others]);
+        told.into_iter().chain(hidden).for_each(|told| wake.wake(told));
     })?;
     watcher.watch(&path, RecursiveMode::NonRecursive)?;
     Ok(watcher)

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     drain::{Drain, Place, Stage},
     feed::WINDOW,
+    keys::KeyHold,
     prepare::{Prepared, Unready, prepare},
-    rules::{Allowance, Attempt, Judgement, Next},
+    rules::{Allowance, Attempt, Judgement, Next, SLOW_RETRY},
 };
 use crate::{
     board::Backoff,
@@ -23,8 +24,6 @@ const PRUNE_EVERY: u64 = 1_000;
 /// Acknowledged and superseded entries that are kept for a look back: this many, for this long.
 const KEEP_NEWEST: u64 = 1_000;
 const KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
-/// An entry that only something outside can help is looked at again after this time, in case the sign of it was missed.
-const SLOW_RETRY: Duration = Duration::from_secs(600);
 
 /// A head that may be sent if its row agrees.
 struct Candidate {
@@ -50,6 +49,8 @@ impl Drain {
             if !left.is_zero() {
                 self.rules.restore(&name, left, now);
             }
+            // What is left counts from here: a clock that is set back must not bring it back at every start.
+            store.set_floor(&name, u64::try_from(left.as_millis()).unwrap_or(u64::MAX), wall).await?;
         }
         self.look(true).await?;
         self.parts.board.post_owner(true);
@@ -60,13 +61,7 @@ impl Drain {
     /// Finds out which endpoints have something pending, and where they go now.
     pub(super) async fn look(&mut self, rewind: bool) -> Result<()> {
         if rewind {
-            let account = self.parts.store.account().await?;
-            if account != self.account {
-                self.account = account;
-                // The key and the credentials that held the other account say nothing of this one's.
-                self.key.nudge();
-                self.nudge(self.now());
-            }
+            self.belong_to(self.parts.store.account().await?);
             self.paused = self.parts.store.paused().await?;
             self.parts.board.post_paused(self.paused);
             self.feeds.clear();
@@ -77,19 +72,37 @@ impl Drain {
                 self.rules.place(&endpoint.kind, &origin);
             }
         }
+        let mut none = true;
         for (account, kind) in self.parts.store.pending_kinds().await? {
             if account == self.account && self.parts.settings.endpoint(&kind).is_some() {
                 self.feeds.entry(kind).or_default().more();
+                none = false;
             }
         }
+        if none && self.places.is_empty() {
+            self.rules.forget_all();
+        }
         Ok(())
+    }
+
+    /// What was learned of one account's key and credentials says nothing of another's.
+    fn belong_to(&mut self, account: String) {
+        if self.account != account {
+            self.account = account;
+            self.key = KeyHold::default();
+            self.rules.other_account();
+        }
     }
 
     /// Lines up the claims of everything that may begin now. Heads that were replaced meanwhile are no reason to stop looking:
     /// no wake would tell of those behind them.
     pub(super) async fn pick(&mut self) -> Result<()> {
         loop {
-            let candidates = self.candidates().await?;
+            let mut candidates = Vec::new();
+            if let Err(error) = self.gather(&mut candidates).await {
+                self.put_back(candidates);
+                return Err(error);
+            }
             if candidates.is_empty() || self.line_up_all(candidates).await? {
                 return Ok(());
             }
@@ -114,18 +127,20 @@ impl Drain {
         };
         let before = self.claims.len();
         for candidate in candidates {
-            // One whose backoff ended after its account ceased to be the current one is read anew when that comes back.
+            // One that backed off belongs to whoever it was enqueued by; it is found again when that account is the current one.
             match rows.iter().find(|row| row.seq == candidate.head.seq && row.account == self.account) {
                 Some(row) => self.line_up(candidate, row, &master),
-                None => self.rules.end(&candidate.kind, &candidate.origin, candidate.probe),
+                None => {
+                    self.rules.end(&candidate.kind, &candidate.origin, candidate.probe);
+                    self.rules.forget(candidate.head.seq);
+                }
             }
         }
         Ok(self.claims.len() > before)
     }
 
     /// Takes heads from the feeds in turn, as many as endpoints and origins let through.
-    async fn candidates(&mut self) -> Result<Vec<Candidate>> {
-        let mut candidates: Vec<Candidate> = Vec::new();
+    async fn gather(&mut self, candidates: &mut Vec<Candidate>) -> Result<()> {
         let kinds: Vec<String> = self.feeds.keys().cloned().collect();
         loop {
             let before = candidates.len();
@@ -137,13 +152,13 @@ impl Drain {
                 if !matches!(self.rules.allowance(kind, &origin, now), Allowance::Some(1..)) {
                     continue;
                 }
-                if let Some(head) = self.next_head(kind, &candidates).await? {
+                if let Some(head) = self.next_head(kind, candidates).await? {
                     let probe = self.rules.begin(kind, &origin, now);
                     candidates.push(Candidate { kind: kind.clone(), origin, head, probe });
                 }
             }
             if candidates.len() == before {
-                return Ok(candidates);
+                return Ok(());
             }
         }
     }
@@ -229,7 +244,7 @@ impl Drain {
     /// A row that must not be sent is claimed like any other, so that no one else touches it, and failed in the next commit.
     fn doom(&mut self, head: Head, row: &Loaded, kind: String, origin: String, probe: bool, judgement: Judgement) {
         let revision = row.revision.unwrap_or_else(|| crate::revision::next(row.base, row.lane_revision));
-        // A claim freezes a request; one that is never sent has nothing in it.
+        // A claim freezes a request; there is none yet if nothing of it could ever be sent.
         let request = row.request.is_none().then(Vec::new);
         self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request });
         let attempt = Attempt {

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::gate::{Gate, Pass, Why};
+use super::{
+    auth::Unauthorized,
+    gate::{Gate, Pass, Why},
+};
 use crate::{
     board::{Because, Held},
     clock::Random,
@@ -12,13 +15,13 @@ use crate::{
     transport::Answer,
 };
 
+/// What only something outside can help is looked at again after this time, in case the sign of it was missed.
+pub(super) const SLOW_RETRY: Duration = Duration::from_secs(600);
 /// Silent lanes (reset, timeout) or lanes with a server fault (5xx) in a row that hold the origin or the endpoint.
 const SILENT_LANES: usize = 3;
 const FAULTY_LANES: usize = 5;
 /// The same refusal in this many lanes of one endpoint in a row holds it instead of failing the rest.
 pub(super) const REFUSING_LANES: usize = 5;
-/// Lanes that must be told 401 with one version of the credentials before nothing more is sent with it.
-const UNAUTHORIZED_LANES: usize = 2;
 /// Answers without proof, while others of the endpoint are proved, after which the entry fails.
 const UNPROVEN_STRIKES: u32 = 3;
 /// "Still in progress" (409) this many times is a refusal.
@@ -87,6 +90,8 @@ pub(super) struct Origin {
     pub(super) successes: u64,
     /// Times in a row that the app gave newer credentials and they were refused as well.
     pub(super) renewals: u32,
+    /// The newest version after which it gave newer ones.
+    pub(super) renewed: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -110,11 +115,12 @@ pub(super) struct Rules {
     cap: Duration,
     concurrency: usize,
     random: Arc<dyn Random>,
+    /// Credentials come from a provider, which is asked and tells nothing by itself.
+    pub(super) provided: bool,
     pub(super) origins: HashMap<String, Origin>,
     pub(super) endpoints: HashMap<String, Endpoint>,
     suspects: HashMap<i64, Suspect>,
-    /// Entry → (version it was refused with, successes of the origin by then).
-    unauthorized: HashMap<i64, (u64, u64)>,
+    pub(super) unauthorized: HashMap<i64, Unauthorized>,
     collisions: HashMap<i64, u32>,
 }
 
@@ -125,6 +131,7 @@ impl Rules {
             cap: Duration::from_millis(retry.cap_ms),
             concurrency: retry.concurrency,
             random,
+            provided: false,
             origins: HashMap::new(),
             endpoints: HashMap::new(),
             suspects: HashMap::new(),
@@ -136,7 +143,12 @@ impl Rules {
     /// Says where an endpoint goes now; an app may move its base URL at run time.
     pub(super) fn place(&mut self, kind: &str, origin: &str) {
         self.origin(origin);
-        self.endpoint(kind).origin = origin.to_owned();
+        let endpoint = self.endpoint(kind);
+        if !endpoint.origin.is_empty() && endpoint.origin != origin {
+            // What another server asked for or refused says nothing of this one.
+            *endpoint = Endpoint::default();
+        }
+        origin.clone_into(&mut endpoint.origin);
     }
 
     pub(super) fn origin(&mut self, origin: &str) -> &mut Origin {
@@ -149,6 +161,7 @@ impl Rules {
             unauthorized: Vec::new(),
             successes: 0,
             renewals: 0,
+            renewed: None,
         })
     }
 
@@ -215,24 +228,11 @@ impl Rules {
         }
     }
 
-    /// Newer credentials than those that were refused are there.
-    pub(super) fn credentials(&mut self, origin: &str, version: u64) {
-        let origin = self.origin(origin);
-        if matches!(origin.auth.why(), Some(Why::Auth { version: refused }) if refused != version) {
-            origin.auth.open();
-            origin.unauthorized.clear();
-        }
-    }
-
-    /// The app has no credentials to give yet.
-    pub(super) fn await_credentials(&mut self, origin: &str, version: u64, now: Duration) {
-        let level = self.origin(origin).auth.next_level();
-        let due = self.own(level, now);
-        self.origin(origin).auth.shut(Why::Auth { version }, Some(due), None, true);
-    }
-
-    pub(super) fn renewals(&self, origin: &str) -> u32 {
-        self.origins.get(origin).map_or(0, |origin| origin.renewals)
+    /// Nothing is left that anything could be known of.
+    pub(super) fn forget_all(&mut self) {
+        self.suspects.clear();
+        self.unauthorized.clear();
+        self.collisions.clear();
     }
 
     /// Forgets what it knew of an entry that is settled, edited or gone.
@@ -315,15 +315,6 @@ impl Rules {
         None
     }
 
-    /// Whether another entry was accepted with these very credentials since they were refused for this one.
-    pub(super) fn refused_alone(&mut self, attempt: &Attempt) -> bool {
-        let successes = self.origin(&attempt.origin).successes;
-        match self.unauthorized.insert(attempt.seq, (attempt.version, successes)) {
-            Some((version, before)) => version == attempt.version && successes > before,
-            None => false,
-        }
-    }
-
     /// Whether "still in progress" was heard too often.
     pub(super) fn collided_out(&mut self, seq: i64) -> bool {
         let collisions = self.collisions.entry(seq).or_default();
@@ -345,10 +336,6 @@ impl Rules {
 
     pub(super) fn faulty_enough(&mut self, attempt: &Attempt) -> bool {
         Self::in_a_row(&mut self.endpoint(&attempt.kind).faulty, attempt.lane, FAULTY_LANES)
-    }
-
-    pub(super) fn unauthorized_enough(&mut self, attempt: &Attempt) -> bool {
-        Self::in_a_row(&mut self.origin(&attempt.origin).unauthorized, attempt.lane, UNAUTHORIZED_LANES)
     }
 
     pub(super) fn unproven_for_good(strikes: u32) -> bool {

@@ -23,7 +23,7 @@ fn still_possibly_sent(attempt: &Attempt, status: u16) -> bool {
 }
 
 /// What an answer to one attempt says of earlier ones: nothing, unless it settles the entry.
-fn not_applied(attempt: &Attempt) -> Verdict {
+pub(super) fn not_applied(attempt: &Attempt) -> Verdict {
     if attempt.was_possibly_sent { Verdict::Unknown } else { Verdict::NotApplied }
 }
 
@@ -135,35 +135,17 @@ impl Rules {
         judgement
     }
 
-    fn unauthorized(&mut self, attempt: &Attempt, status: u16, now: Duration) -> Judgement {
-        let error = format!("the server answered {status}: it wants other credentials");
-        if attempt.renewed {
-            let origin = self.origin(&attempt.origin);
-            origin.renewals += 1;
-            if origin.renewals > 1 {
-                // The app gives new ones again and again, and none is accepted: no faster than a backoff.
-                let due = self.own(self.renewals(&attempt.origin), now);
-                let auth = &mut self.origin(&attempt.origin).auth;
-                auth.shut(Why::Auth { version: attempt.version }, Some(due), None, attempt.probe);
-            }
-            return pending(not_applied(attempt), false, Some(status), error, Next::Queue);
-        }
-        if self.refused_alone(attempt) {
-            return failed(Reason::Refused, attempt.was_possibly_sent, Some(status), error);
-        }
-        let enough = self.unauthorized_enough(attempt);
-        let level = self.origin(&attempt.origin).auth.next_level();
-        let due = (!enough).then(|| self.own(level, now));
-        self.origin(&attempt.origin).auth.shut(Why::Auth { version: attempt.version }, due, None, attempt.probe);
-        pending(not_applied(attempt), false, Some(status), error, Next::Queue)
-    }
-
     /// 409 without a revision: the first request is still in progress, if there was one.
     fn collision(&mut self, attempt: &Attempt, status: u16, floor: Option<Duration>, now: Duration) -> Judgement {
-        if (attempt.was_possibly_sent || floor.is_some()) && !self.collided_out(attempt.seq) {
-            let error = format!("the server answered {status}: an earlier attempt is still in progress");
+        let error = format!("the server answered {status}: an earlier attempt is still in progress");
+        let in_progress = attempt.was_possibly_sent || floor.is_some();
+        if in_progress && !self.collided_out(attempt.seq) {
             let wait = self.wait(attempt, floor, now);
             return pending(Verdict::Unknown, true, Some(status), error, wait);
+        }
+        if in_progress {
+            // Nothing was said of that attempt, so it keeps its key.
+            return failed(Reason::Refused, true, Some(status), error);
         }
         self.refused(attempt, status, now)
     }
@@ -249,11 +231,11 @@ impl Rules {
     }
 }
 
-fn pending(verdict: Verdict, attempted: bool, status: Option<u16>, error: String, next: Next) -> Judgement {
+pub(super) fn pending(verdict: Verdict, attempted: bool, status: Option<u16>, error: String, next: Next) -> Judgement {
     Judgement { verdict, attempted, status, error: Some(error), next, floor: None }
 }
 
-fn failed(reason: Reason, possibly_sent: bool, status: Option<u16>, error: String) -> Judgement {
+pub(super) fn failed(reason: Reason, possibly_sent: bool, status: Option<u16>, error: String) -> Judgement {
     Judgement {
         verdict: Verdict::Failed { reason, possibly_sent },
         attempted: true,

@@ -137,13 +137,16 @@ impl Source for Live {
     }
 
     async fn next(&mut self) -> News {
-        tokio::select! {
-            change = self.changes.recv() => match change {
-                Ok(change) => News::Entry(change),
-                Err(RecvError::Lagged(_)) => News::Missed,
-                Err(RecvError::Closed) => News::Over,
-            },
-            alive = self.status.changed() => if alive { News::Status } else { News::Over },
+        loop {
+            return tokio::select! {
+                change = self.changes.recv() => match change {
+                    Ok(change) if !self.outbox.is_current(&change) => continue,
+                    Ok(change) => News::Entry(change),
+                    Err(RecvError::Lagged(_)) => News::Missed,
+                    Err(RecvError::Closed) => News::Over,
+                },
+                alive = self.status.changed() => if alive { News::Status } else { News::Over },
+            };
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{pin::pin, time::Duration};
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    watch,
+};
 use uuid::Uuid;
 
 use super::Outbox;
@@ -20,10 +23,11 @@ impl Outbox {
     ///
     /// `not_delivered` when it failed: the message says why and what to do, its payload is kept. `not_found` when it was
     /// discarded. `timeout` when it is still on its way: the message says what it waits for, and nothing is lost by it.
+    /// `closed` when the app shuts down first.
     pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
         let account = self.account().await?;
         // Subscribed before the first look, so that what happens between the two is heard.
-        let mut changes = self.changes();
+        let mut news = News { changes: self.changes(), others: self.parts().board.others() };
         let mut patience = pin!(self.patience(timeout));
         let mut id = id;
         let mut late = false;
@@ -35,7 +39,7 @@ impl Outbox {
                 (State::Pending | State::Inflight, _) if late => return Err(still_waiting(&entry, timeout)),
                 (State::Pending | State::Inflight, _) => tokio::select! {
                     biased;
-                    heard = self.news_of(&mut changes, id) => heard?,
+                    heard = self.news_of(&mut news, id) => heard?,
                     () = &mut patience => late = true,
                 },
                 _ => return Err(not_delivered(&entry)),
@@ -44,19 +48,29 @@ impl Outbox {
     }
 
     /// Resolves when the entry's row is worth another look.
-    async fn news_of(&self, changes: &mut broadcast::Receiver<Change>, id: Uuid) -> Result<()> {
+    async fn news_of(&self, news: &mut News, id: Uuid) -> Result<()> {
         let mut look_again = pin!(self.look_again());
         loop {
             tokio::select! {
-                change = changes.recv() => match change {
+                change = news.changes.recv() => match change {
                     Ok(change) if change.id != id => {}
                     Ok(_) | Err(RecvError::Lagged(_)) => return Ok(()),
                     Err(RecvError::Closed) => return Err(Error::Closed),
                 },
+                // The board lives as long as we do.
+                _ = news.others.changed() => return Ok(()),
                 () = &mut look_again => return Ok(()),
             }
         }
     }
+}
+
+/// What may have happened to an entry.
+struct News {
+    /// Here.
+    changes: broadcast::Receiver<Change>,
+    /// In another process.
+    others: watch::Receiver<u64>,
 }
 
 fn still_waiting(entry: &Entry, timeout: Option<Duration>) -> Error {

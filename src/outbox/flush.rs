@@ -1,6 +1,6 @@
 //! One round of delivery, now.
 
-use std::{collections::HashMap, pin::pin, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -10,15 +10,11 @@ use super::{Outbox, Parts};
 use crate::{
     entry::{Change, Counts, State},
     error::{Error, Result},
-    store::Filter,
     wake::Wake,
 };
 
 /// How long a process that does not deliver waits when no timeout is given.
 const ELSEWHERE: Duration = Duration::from_secs(30);
-
-/// How many ids are looked up at once.
-const PAGE: usize = 500;
 
 /// What came of a [`Outbox::flush`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,11 +51,11 @@ impl Outbox {
         }
     }
 
-    async fn flush_here(&self, account: &str, timeout: Option<Duration>) -> Result<Flushed> {
+    async fn flush_here(&self, account: &Arc<str>, timeout: Option<Duration>) -> Result<Flushed> {
         let Parts { store, board, .. } = self.parts();
         let before = store.counts(account).await?;
         let mut changes = store.changes();
-        let mut tally = Tally::default();
+        let mut tally = Tally::of(account);
         let mut flushed = board.flushed();
         let round = board.request_flush();
         self.wake(Wake::Flush).await;
@@ -87,7 +83,7 @@ impl Outbox {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        let (acked, failed) = self.of_account(account, &tally).await?;
+        let (acked, failed) = tally.settled();
         let after = store.counts(account).await?;
         let risen = difference(&before, &after);
         let most = |counted: u64, risen: u64| if tally.missed { counted.max(risen) } else { counted };
@@ -112,35 +108,32 @@ impl Outbox {
             }
         }
     }
-
-    /// How many of those that were settled belong to the account: changes are announced for all of them.
-    async fn of_account(&self, account: &str, tally: &Tally) -> Result<(u64, u64)> {
-        let (mut acked, mut failed) = (0, 0);
-        let ids: Vec<Uuid> = tally.settled.keys().copied().collect();
-        for page in ids.chunks(PAGE) {
-            let filter = Filter { ids: Some(page.to_vec()), ..Filter::default() };
-            for row in self.parts().store.list(account, &filter, None, PAGE as u32).await? {
-                match tally.settled.get(&row.entry.id) {
-                    Some(State::Acked) => acked += 1,
-                    Some(_) => failed += 1,
-                    None => {}
-                }
-            }
-        }
-        Ok((acked, failed))
-    }
 }
 
 /// What was settled, and how, the last time that it was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tally {
+    account: Arc<str>,
     settled: HashMap<Uuid, State>,
     /// Some changes were announced faster than they were read.
     missed: bool,
 }
 
 impl Tally {
+    fn of(account: &Arc<str>) -> Self {
+        Self { account: Arc::clone(account), settled: HashMap::new(), missed: false }
+    }
+
+    /// How many were acked, and how many failed.
+    fn settled(&self) -> (u64, u64) {
+        let acked = self.settled.values().filter(|state| **state == State::Acked).count();
+        (acked as u64, (self.settled.len() - acked) as u64)
+    }
+
     fn note(&mut self, change: &Change) {
+        if change.account != self.account {
+            return;
+        }
         match change.state {
             Some(state @ (State::Acked | State::Failed)) => {
                 self.settled.insert(change.id, state);

@@ -36,11 +36,8 @@ use crate::{
     error::Result,
     keychain::Keys,
     store::Store,
-    wake::{Wake, WakeSignal},
+    wake::{Wake, WakeSignal, file},
 };
-
-/// The file that tells the process that delivers to look at the database.
-const WAKE_FILE: &str = "wake";
 
 /// How often a process that does not deliver reads again what somebody waits for: the commits of another process reach
 /// it no other way. The process that delivers never does this, and nothing is read while nobody waits.
@@ -135,7 +132,7 @@ impl Outbox {
         })
     }
 
-    /// Every state change of this process, after its commit. A receiver that lags reads the state anew.
+    /// Every state change of this process, of whatever account, after its commit. A receiver that lags reads the state anew.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.parts().store.changes()
     }
@@ -180,6 +177,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether windows may be told of it: it is the current account's.
+    pub(crate) fn is_current(&self, change: &Change) -> bool {
+        self.shared.account.known().is_none_or(|account| account == change.account)
+    }
+
     fn parts(&self) -> &Parts {
         &self.shared.parts
     }
@@ -205,10 +207,10 @@ impl Outbox {
         if board.owner() {
             return;
         }
-        let file = folder.join(WAKE_FILE);
-        let touched = tokio::task::spawn_blocking(move || touch(&file)).await;
+        let folder = folder.clone();
+        let told = tokio::task::spawn_blocking(move || file::tell(&folder, wake)).await;
         // The row is on disk, so the owner finds it at its next look; failing the caller would say otherwise.
-        if let Ok(Err(error)) = touched {
+        if let Ok(Err(error)) = told {
             tracing::warn!(%error, "the process that delivers could not be told of a change");
         }
     }
@@ -254,13 +256,4 @@ impl StatusChanges {
         own.mark_unchanged();
         alive
     }
-}
-
-/// Writes one byte: a watcher sees the modification, and the file never grows.
-fn touch(file: &std::path::Path) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    std::io::Write::write_all(&mut options.open(file)?, b"1")
 }

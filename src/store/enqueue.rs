@@ -298,7 +298,8 @@ fn existing_from(entry: &NewEntry) -> Existing {
 
 impl Insert<'_> {
     fn change(&self) -> Changed {
-        Changed { id: self.entry.id, kind: self.entry.kind.clone(), state: Some(State::Pending) }
+        let NewEntry { id, kind, account, .. } = self.entry;
+        Changed { id: *id, kind: kind.clone(), state: Some(State::Pending), account: account.as_str().into() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a transaction changed, noted by triggers of the write connection, so that no path can forget to tell.
 
+use std::sync::Arc;
+
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -12,22 +14,24 @@ use crate::entry::State;
 
 /// Temporary: they belong to this connection, live in memory and roll back with the transaction.
 const SET_UP: &str = "
-CREATE TEMP TABLE feed (what TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, state TEXT);
+CREATE TEMP TABLE feed (what TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, state TEXT, account TEXT NOT NULL);
 CREATE TEMP TRIGGER feed_state AFTER UPDATE OF state ON main.entries WHEN OLD.state <> NEW.state BEGIN
-    INSERT INTO feed VALUES ('state', NEW.seq, NEW.id, NEW.kind, NEW.state);
+    INSERT INTO feed VALUES ('state', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account);
 END;
 CREATE TEMP TRIGGER feed_gone AFTER DELETE ON main.entries BEGIN
-    INSERT INTO feed VALUES ('state', OLD.seq, OLD.id, OLD.kind, NULL);
+    INSERT INTO feed VALUES ('state', OLD.seq, OLD.id, OLD.kind, NULL, OLD.account);
 END;
 CREATE TEMP TRIGGER feed_head AFTER UPDATE OF head ON main.entries WHEN OLD.head = 0 AND NEW.head = 1 BEGIN
-    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state);
+    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account);
 END;";
+
 /// One state change; `None` when the row is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     pub(super) id: Uuid,
     pub(super) kind: String,
     pub(super) state: Option<State>,
+    pub(super) account: Arc<str>,
 }
 
 /// Called once per write connection.
@@ -38,7 +42,7 @@ pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Faul
 
 /// Adds the one statement that empties the feed and answers the state changes, where nobody asks for heads.
 pub(super) fn push_changes(batch: &mut Batch) -> usize {
-    batch.push("DELETE FROM temp.feed RETURNING what, id, kind, state")
+    batch.push("DELETE FROM temp.feed RETURNING what, id, kind, state, account")
 }
 
 /// Reads the rows of that statement.
@@ -50,7 +54,7 @@ pub(super) fn changes(rows: &[SqliteRow]) -> Result<Vec<Changed>, Fault> {
 /// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the
 /// emptying.
 pub(super) fn push(batch: &mut Batch) -> usize {
-    let first = batch.push("SELECT seq, id, kind, state FROM temp.feed WHERE what = 'state' ORDER BY rowid");
+    let first = batch.push("SELECT seq, id, kind, state, account FROM temp.feed WHERE what = 'state' ORDER BY rowid");
     batch.push(
         // CROSS: the feed is always the smaller one, which SQLite cannot know.
         "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f CROSS JOIN entries e ON e.seq = f.seq \
@@ -66,6 +70,7 @@ pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
         id: get_id(row, "id")?,
         kind: get(row, "kind")?,
         state: get::<Option<&str>>(row, "state")?.and_then(State::parse),
+        account: get::<&str>(row, "account")?.into(),
     })
 }
 

@@ -529,9 +529,10 @@ impl Store {
 
     // ---- what callers subscribe to ----
 
-    /// Every change of this process, after its commit. A receiver that lags reads the state anew.
+    /// Every change of this process, after its commit. A receiver that lags reads the state anew. It ends when the
+    /// database is closed.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.shared.changes.subscribe()
+        self.shared.changes()
     }
 
     /// Rises at every commit of this process that changed a state or a count; the `seq` of the last [`Change`].

@@ -19,7 +19,8 @@ const CHANGES: usize = 4096;
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
     pub(super) device: Uuid,
-    pub(super) changes: broadcast::Sender<Change>,
+    /// None once the database is closed: whoever waits for news then hears that there will be none.
+    changes: RwLock<Option<broadcast::Sender<Change>>>,
     pub(super) version: watch::Sender<u64>,
     /// Replaced after the disk failed.
     readers: RwLock<SqlitePool>,
@@ -31,10 +32,20 @@ impl Shared {
         Self {
             folder: folder.to_owned(),
             device,
-            changes,
+            changes: RwLock::new(Some(changes)),
             version: watch::Sender::new(0),
             readers: RwLock::new(readers),
         }
+    }
+
+    pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        // A receiver without a sender says at once that it is over.
+        changes.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+
+    pub(super) fn end_changes(&self) {
+        *self.changes.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn pool(&self) -> SqlitePool {
@@ -47,14 +58,16 @@ impl Shared {
 
     /// Tells subscribers what was committed. No changes still mean that they should look.
     pub(super) fn publish(&self, changed: Vec<Changed>) {
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
         self.version.send_modify(|version| {
             if changed.is_empty() {
                 *version += 1;
             }
-            for Changed { id, kind, state } in changed {
+            for Changed { id, kind, state, account } in changed {
                 *version += 1;
+                let change = Change { id, kind, state, seq: *version, account };
                 // Nobody listens: nothing to tell.
-                let _ = self.changes.send(Change { id, kind, state, seq: *version });
+                let _ = changes.as_ref().map(|changes| changes.send(change));
             }
         });
     }

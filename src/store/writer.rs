@@ -111,6 +111,7 @@ impl Writer {
             }
             self.group(group).await;
         }
+        self.shared.end_changes();
         self.shared.pool().close().await;
         if let Some(connection) = self.connection
             && let Err(error) = connection.close().await

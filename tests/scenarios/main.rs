@@ -2,6 +2,7 @@
 //!
 //! Where a scenario needs a process that dies, this binary starts itself again as a worker (see [`worker`]).
 
+mod accounts;
 mod at_rest;
 mod clock;
 mod credentials;
@@ -11,6 +12,8 @@ mod lanes;
 mod offline;
 mod outcomes;
 mod steering;
+mod stuck;
 mod support;
 mod two_processes;
+mod verbs;
 mod worker;

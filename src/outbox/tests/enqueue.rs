@@ -208,9 +208,9 @@ async fn another_process_is_told_by_the_wake_file_and_only_another_one() {
     assert!(fixture.wake.take().has(Wake::Enqueued));
     let beside = fixture.beside().await;
     beside.note("y").await;
-    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"1");
+    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"c");
     beside.note("z").await;
-    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"1", "it never grows");
+    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"cc");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

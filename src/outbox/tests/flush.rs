@@ -100,5 +100,5 @@ async fn a_process_that_does_not_deliver_tells_the_other_one_and_waits_until_not
     fixture.ack(acked).await;
     fixture.fail(failed, Reason::Refused).await;
     assert_eq!(soon(flushing).await.unwrap().unwrap(), Flushed { acked: 1, failed: 1, waiting: 0 });
-    assert!(fixture.wake_file().exists());
+    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"f");
 }

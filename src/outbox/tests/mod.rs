@@ -161,7 +161,7 @@ impl Fixture {
     }
 
     fn wake_file(&self) -> std::path::PathBuf {
-        self.folder.path().join(WAKE_FILE)
+        self.folder.path().join(crate::wake::file::NAME)
     }
 }
 

@@ -66,3 +66,19 @@ async fn accounts_that_are_set_at_once_end_up_the_same_in_memory_and_on_disk() {
     }
     assert_eq!(*fixture.outbox.account().await.unwrap(), fixture.store.account().await.unwrap());
 }
+
+#[tokio::test]
+async fn a_change_says_whose_it_is_but_not_to_windows_and_only_the_current_accounts_is_for_them() {
+    let fixture = Fixture::new().await;
+    let mut changes = fixture.outbox.changes();
+    let id = fixture.note("x").await;
+    fixture.ack(id).await;
+    fixture.outbox.set_account("eve").await.unwrap();
+    fixture.note("y").await;
+    for account in ["", "", "", "eve"] {
+        let change = changes.recv().await.unwrap();
+        assert_eq!(&*change.account, account);
+        assert_eq!(fixture.outbox.is_current(&change), account == "eve");
+        assert!(!serde_json::to_string(&change).unwrap().contains("account"));
+    }
+}

@@ -126,7 +126,7 @@ async fn what_another_process_decides_reaches_the_one_that_delivers() {
     fixture.fail(id, Reason::Refused).await;
     let beside = fixture.beside().await;
     assert_eq!(beside.outbox.retry(id, false).await.unwrap(), [id]);
-    assert!(fixture.wake_file().exists());
+    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"r");
     std::fs::remove_file(fixture.wake_file()).unwrap();
     beside.outbox.discard(id).await.unwrap();
     assert!(fixture.wake_file().exists());

@@ -229,6 +229,11 @@ impl Credentials {
         renewed.ok().filter(|current| current.version > rejected)
     }
 
+    /// Whether there is a provider to ask.
+    pub(crate) fn has_provider(&self) -> bool {
+        self.provider.is_some()
+    }
+
     /// The version that is sent now; 0 when there is none.
     pub fn version(&self, account: &str, origin: &str) -> u64 {
         self.slots().slots.get(&Place::new(account, origin)).map_or(0, |slot| slot.version)

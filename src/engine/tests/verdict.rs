@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{
+use crate::engine::{
     gate::Why,
     rules::{Allowance, Attempt, Judgement, Next, Rules},
 };
@@ -320,4 +320,83 @@ fn a_poison_probe_does_not_keep_the_origin_shut() {
     assert!(allowed(&rules, "form", s(20)));
     answered(&mut rules, attempt(1), silence(), s(21));
     assert!(allowed(&rules, "form", s(21)), "now its silence is its own");
+}
+
+#[test]
+fn no_answer_that_leaves_an_entry_pending_takes_the_key_of_what_may_have_been_applied() {
+    let mut rules = rules();
+    for seq in 1..=5 {
+        answered(&mut rules, attempt(seq), refused(404), s(0));
+    }
+    assert_eq!(rules.endpoint("form").gate.why(), Some(Why::Refusing));
+    let before = Attempt { was_possibly_sent: true, ..attempt(6) };
+    let judged = answered(&mut rules, before, refused(404), s(600));
+    assert!(matches!(judged.verdict, Verdict::Unknown), "a bad deploy says nothing of the attempt before it");
+}
+
+#[test]
+fn an_attempt_in_progress_for_too_long_may_still_have_been_applied() {
+    let mut rules = rules();
+    let last = (0..21).map(|_| {
+        let before = Attempt { was_possibly_sent: true, ..attempt(1) };
+        answered(&mut rules, before, Outcome::Collision { status: 409, floor: None }, s(0)).verdict
+    });
+    assert!(matches!(last.last().unwrap(), Verdict::Failed { reason: Reason::Refused, possibly_sent: true }));
+}
+
+#[test]
+fn an_entry_that_is_told_401_with_ever_newer_credentials_that_others_are_accepted_with_fails_in_the_end() {
+    let mut rules = rules();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let poison = Attempt { version: tries, renewed: true, ..attempt(1) };
+        let judged = answered(&mut rules, poison, Outcome::Unauthorized { status: 401 }, s(tries * 1000));
+        if matches!(judged.verdict, Verdict::Failed { .. }) {
+            break;
+        }
+        assert!(tries < 10, "it goes on for ever");
+        answered(&mut rules, Attempt { version: tries + 1, ..attempt(2) }, acked(), s(tries * 1000 + 500));
+    }
+    assert_eq!(tries, 4);
+}
+
+#[test]
+fn credentials_that_expired_under_many_attempts_were_renewed_once() {
+    let mut rules = rules();
+    for seq in 1..=8 {
+        let expired = Attempt { version: 1, renewed: true, ..attempt(seq) };
+        answered(&mut rules, expired, Outcome::Unauthorized { status: 401 }, s(0));
+    }
+    assert!(allowed(&rules, "form", s(0)), "the newer ones are tried at once");
+}
+
+#[test]
+fn a_provider_that_has_nothing_for_many_attempts_is_asked_again_after_the_first_backoff() {
+    let mut rules = rules();
+    for seq in 1..=8 {
+        rules.no_credentials(&attempt(seq), "signed out".into(), s(0));
+    }
+    assert!(allowed(&rules, "form", s(1)));
+}
+
+#[test]
+fn a_provider_is_asked_again_now_and_then_because_it_does_not_tell_when_it_has_newer_ones() {
+    let mut rules = rules();
+    rules.provided = true;
+    for seq in 1..=2 {
+        answered(&mut rules, attempt(seq), Outcome::Unauthorized { status: 401 }, s(seq as u64 * 10));
+    }
+    assert!(!allowed(&rules, "form", s(600)));
+    assert!(allowed(&rules, "form", s(620)));
+}
+
+#[test]
+fn another_server_is_not_held_for_what_the_one_before_it_said() {
+    let mut rules = rules();
+    answered(&mut rules, attempt(1), unproven(), s(0));
+    rules.place("form", ORIGIN);
+    assert!(!allowed(&rules, "form", s(0)));
+    rules.place("form", "https://other.example.com");
+    assert!(matches!(rules.allowance("form", "https://other.example.com", s(0)), Allowance::Some(1..)));
 }

@@ -1,0 +1,126 @@
+//! One commit for what finished and what begins, and what follows from it.
+
+use std::sync::Arc;
+
+use super::{
+    attempt::send,
+    drain::{DATABASE_REST, Drain, Place, Stage},
+    rules::{Judgement, Next},
+};
+use crate::{
+    board::Backoff,
+    entry::WaitingFor,
+    error::{Error, Result},
+    store::{Claim, Done, Settle, Verdict},
+};
+
+impl Drain {
+    pub(super) fn begin_commit(&mut self) {
+        let nothing = self.claims.is_empty() && self.settles.is_empty() && self.floors.is_empty();
+        if nothing || self.committing.is_some() || self.rest_until.is_some() {
+            return;
+        }
+        self.carried = (std::mem::take(&mut self.claims), std::mem::take(&mut self.settles));
+        let (claims, settles) = self.carried.clone();
+        let floors = std::mem::take(&mut self.floors);
+        let (store, wall) = (self.parts.store.clone(), self.parts.clock.wall());
+        self.committing = Some(Box::pin(async move {
+            for (name, left) in floors {
+                let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+                store.set_floor(&name, left, wall).await?;
+            }
+            store.advance(settles, claims, wall).await
+        }));
+    }
+
+    pub(super) fn committed(&mut self, done: Result<Done>) {
+        let (claims, settles) = std::mem::take(&mut self.carried);
+        let done = match done {
+            Ok(done) => done,
+            Err(error) => return self.not_committed(claims, settles, &error),
+        };
+        self.rests = 0;
+        for settle in settles {
+            self.settled(settle.seq);
+        }
+        for claim in claims {
+            if done.claimed.contains(&claim.seq) {
+                self.claimed(claim.seq);
+            } else {
+                self.give_back(claim.seq);
+            }
+        }
+        for promoted in done.promoted {
+            if promoted.account == self.account {
+                self.feeds.entry(promoted.kind).or_default().push(promoted.head);
+            }
+        }
+    }
+
+    /// What could not be claimed is not sent; what could not be settled is settled at the next commit. Whether the commit is on disk
+    /// after all is not known, so what it claimed is given up there too: that does nothing to a row that is not in flight.
+    pub(super) fn not_committed(&mut self, claims: Vec<Claim>, settles: Vec<Settle>, error: &Error) {
+        for claim in claims {
+            let Some(Place { attempt, .. }) = self.places.get(&claim.seq) else { continue };
+            self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+            let verdict = Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent };
+            let judgement =
+                Judgement { verdict, attempted: false, status: None, error: None, next: Next::Queue, floor: None };
+            self.settle(claim.seq, judgement);
+        }
+        self.settles.splice(0..0, settles);
+        // Which lanes go on is told by a commit once, and that may have been this one.
+        self.missed_look = Some(true);
+        self.rest(error);
+    }
+
+    fn claimed(&mut self, seq: i64) {
+        let Some(place) = self.places.get_mut(&seq) else { return };
+        match std::mem::replace(&mut place.stage, Stage::Sent) {
+            Stage::Claiming(prepared) => {
+                let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
+                self.sent.spawn(send(*prepared, transport, credentials));
+            }
+            Stage::Doomed(judgement) => {
+                let attempt = place.attempt.clone();
+                self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+                self.settle(seq, *judgement);
+            }
+            stage => place.stage = stage,
+        }
+    }
+
+    /// The row was replaced, edited or discarded: nothing was sent. Should it be there after all, the next load finds it.
+    fn give_back(&mut self, seq: i64) {
+        let Some(Place { head, attempt, .. }) = self.places.remove(&seq) else { return };
+        self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+        let due = self.now() + DATABASE_REST;
+        self.park(attempt.kind, head, due, due, Backoff::For(WaitingFor::Turn));
+    }
+
+    pub(super) fn settle(&mut self, seq: i64, mut judgement: Judgement) {
+        let Some(place) = self.places.get_mut(&seq) else { return };
+        self.floors.extend(judgement.floor.take());
+        self.settles.push(Settle {
+            seq,
+            status: judgement.status,
+            error: judgement.error.clone(),
+            attempted: judgement.attempted,
+            verdict: judgement.verdict.clone(),
+        });
+        place.stage = Stage::Settling(Box::new(judgement));
+    }
+
+    fn settled(&mut self, seq: i64) {
+        let Some(Place { head, attempt, stage: Stage::Settling(judgement) }) = self.places.remove(&seq) else { return };
+        match judgement.next {
+            Next::Gone => {
+                self.rules.forget(seq);
+                self.parts.board.post_backoff(seq, None);
+                self.acked += u64::from(matches!(judgement.verdict, Verdict::Acked { .. }));
+            }
+            Next::Queue => self.feeds.entry(attempt.kind).or_default().push(head),
+            Next::Wait { due, floor } => self.park(attempt.kind, head, due, floor, Backoff::Until(due)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What the loop does when the database fails it at the worst moment.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use serde_json::json;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::engine::{Parts, drain::Drain, rules::Allowance};
+use crate::{
+    board::Board,
+    clock::{SystemClock, SystemRandom},
+    config::{Config, Settings},
+    entry::State,
+    error::Error,
+    keychain::{Keys, testing::MemoryKeys},
+    outbox::{self, EnqueueOptions, Outbox, Payload},
+    store::{Head, Store},
+    transport::{Delivery, Learned, Outcome, Request, Transport, credentials::Credentials},
+    wake::WakeSignal,
+};
+
+/// A server that takes everything.
+struct Willing;
+
+impl Transport for Willing {
+    fn deliver(&self, _request: Request) -> Delivery<'_> {
+        Box::pin(async { Outcome::Acked { status: 200, learned: Learned::default() }.into() })
+    }
+}
+
+struct Bench {
+    drain: Drain,
+    outbox: Outbox,
+    store: Store,
+    _folder: TempDir,
+}
+
+async fn bench() -> Bench {
+    let folder = TempDir::new().unwrap();
+    let store = Store::open(folder.path(), 0).await.unwrap().store;
+    let config: Config = serde_json::from_value(json!({
+        "baseUrl": "https://api.example.com",
+        "endpoints": {
+            "form": { "method": "PUT", "url": "/forms/{key}" },
+            "note": { "method": "POST", "url": "https://other.example.com/notes" },
+        },
+    }))
+    .unwrap();
+    let clock = Arc::new(SystemClock::default());
+    let parts = Parts {
+        store: store.clone(),
+        settings: Arc::new(Settings::new(config, Vec::new()).unwrap()),
+        keys: Keys::new(Arc::new(MemoryKeys::new()), folder.path().to_owned(), std::time::Duration::from_secs(10)),
+        transport: Arc::new(Willing),
+        credentials: Credentials::new(None),
+        clock: clock.clone(),
+        random: Arc::new(SystemRandom),
+        wake: WakeSignal::default(),
+        board: Board::new(clock.clone()),
+        folder: folder.path().to_owned(),
+    };
+    let outbox = Outbox::new(outbox::Parts {
+        store: store.clone(),
+        settings: parts.settings.clone(),
+        keys: parts.keys.clone(),
+        clock,
+        wake: parts.wake.clone(),
+        board: parts.board.clone(),
+        folder: parts.folder.clone(),
+    });
+    Bench { drain: Drain::new(parts, Arc::new(AtomicU64::new(0))), outbox, store, _folder: folder }
+}
+
+impl Bench {
+    async fn form(&self) -> Uuid {
+        let options = EnqueueOptions { key: Some("a".into()), ..EnqueueOptions::default() };
+        self.outbox.enqueue("form", Payload::json(&json!({})).unwrap(), options).await.unwrap().id
+    }
+
+    async fn state(&self, id: Uuid) -> State {
+        self.outbox.get(id).await.unwrap().state
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_while_heads_are_gathered_gives_every_place_back() {
+    let Bench { mut drain, store, _folder, .. } = bench().await;
+    drain.take_over().await.unwrap();
+    let form = drain.feeds.entry("form".into()).or_default();
+    form.fill(Vec::new());
+    form.push(Head { seq: 1, lane: None });
+    drain.feeds.entry("note".into()).or_default();
+    store.close().await;
+    drain.pick().await.unwrap_err();
+    let now = drain.now();
+    assert_eq!(drain.rules.allowance("form", "https://api.example.com", now), Allowance::Some(1));
+    assert!(drain.feeds["form"].may_have(), "and the head is not forgotten");
+}
+
+#[tokio::test]
+async fn a_claim_that_was_committed_although_the_commit_seemed_to_fail_is_not_in_flight_for_ever() {
+    let mut bench = bench().await;
+    let id = bench.form().await;
+    bench.drain.take_over().await.unwrap();
+    bench.drain.pick().await.unwrap();
+    let claims = std::mem::take(&mut bench.drain.claims);
+    assert_eq!(bench.store.advance(Vec::new(), claims.clone(), 0).await.unwrap().claimed.len(), 1);
+    bench.drain.not_committed(claims, Vec::new(), &Error::Database("the disk failed".into()));
+    assert_eq!(bench.state(id).await, State::Inflight);
+    let acked = async {
+        while bench.state(id).await != State::Acked {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
+}
