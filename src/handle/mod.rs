@@ -29,6 +29,9 @@ use assembly::Running;
 /// Between two attempts to open the queue.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
+/// Opening it is tried again after so long even if nothing happens.
+const OPEN_SLOWLY: Duration = Duration::from_secs(60);
+
 /// How long events are gathered: at most about 20 of a sort reach the windows in a second.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -142,7 +145,7 @@ impl StorageSync {
     /// Resolves once the server has proved that it has the entry, or the newer one that replaced it. Without a timeout that may be weeks.
     ///
     /// # Errors
-    /// `not_delivered` with why, `not_found`, `timeout`.
+    /// `not_delivered` with why, `not_found`, `timeout`, `closed` when the app shuts down first.
     pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
         self.outbox().await?.delivered(id, timeout).await
     }
@@ -239,12 +242,13 @@ impl StorageSync {
                     return running;
                 }
                 Err(error) => {
-                    tracing::error!(code = error.code(), %error, "the queue could not be opened; it is tried again when something happens");
+                    tracing::error!(code = error.code(), %error, "the queue could not be opened; it is tried again");
                     self.enter(Phase::Failed(error));
                 }
             }
             tokio::time::sleep(OPEN_AGAIN).await;
-            wake.wait().await;
+            // An app without a window may have nothing that wakes.
+            let _ = tokio::time::timeout(OPEN_SLOWLY, wake.wait()).await;
         }
     }
 
