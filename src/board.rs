@@ -121,7 +121,7 @@ impl Board {
         self.read().owner
     }
 
-    /// Rises whenever a hold, the ownership or the pause changed, or another process wrote.
+    /// Rises whenever a hold, the ownership, the pause or what an entry waits for changed, or another process wrote.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.shared.version.subscribe()
     }
@@ -181,11 +181,18 @@ impl Board {
     }
 
     pub(crate) fn post_backoff(&self, seq: i64, backoff: Option<Backoff>) {
-        let mut posted = self.write();
-        match backoff {
-            Some(backoff) => posted.backoffs.insert(seq, backoff),
-            None => posted.backoffs.remove(&seq),
-        };
+        self.post(|posted| match backoff {
+            // Comes with a change of the entry's state, which tells by itself.
+            Some(until @ Backoff::Until(_)) => {
+                posted.backoffs.insert(seq, until);
+                false
+            }
+            Some(other) => posted.backoffs.insert(seq, other.clone()) != Some(other),
+            None => {
+                posted.backoffs.remove(&seq);
+                false
+            }
+        });
     }
 
     fn post(&self, change: impl FnOnce(&mut Posted) -> bool) {

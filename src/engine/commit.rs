@@ -101,6 +101,10 @@ impl Drain {
     pub(super) fn settle(&mut self, seq: i64, mut judgement: Judgement) {
         let Some(place) = self.places.get_mut(&seq) else { return };
         self.floors.extend(judgement.floor.take());
+        if let Next::Wait { due, .. } = judgement.next {
+            // Before the commit: whoever hears of it and looks must find why the entry waits.
+            self.parts.board.post_backoff(seq, Some(Backoff::Until(due)));
+        }
         self.settles.push(Settle {
             seq,
             status: judgement.status,
