@@ -12,6 +12,8 @@ use super::{
 const ROWS: i64 = 500;
 /// Pages that one call gives back to the disk at most: 4 MiB.
 const PAGES: i64 = 1024;
+/// So few free pages are kept for what comes next: 512 KiB.
+const FEW: i64 = 128;
 
 /// The arguments of [`super::Store::prune`].
 pub(super) struct Prune {
@@ -42,12 +44,13 @@ pub(super) async fn rows(tx: &mut Tx<'_>, prune: &Prune) -> Result<bool, Fault> 
     Ok(over || answers[old].len() as i64 == ROWS)
 }
 
-/// Gives free pages back to the disk. Answers whether many are left.
+/// Gives free pages back to the disk. Answers whether many are left: while delivery frees some in every commit, a few are
+/// soon used again, and a commit for each of them would only be in its way.
 pub(super) async fn vacuum(connection: &mut SqliteConnection) -> Result<bool, Fault> {
     let mut batch = Batch::default();
     batch.push(&format!("PRAGMA incremental_vacuum({PAGES})"));
     let free = batch.push("PRAGMA freelist_count");
     let answers = batch.run(connection).await?;
     let free = answers[free].first().map_or(Ok(0), |row| get::<i64>(row, "freelist_count"))?;
-    Ok(free > 0)
+    Ok(free > FEW)
 }
