@@ -44,7 +44,7 @@ pub enum Error {
         /// How many are allowed.
         limit: u64,
     },
-    /// `id_conflict`: the id is taken by an entry with other content.
+    /// `id_conflict`: the id is taken by an entry with other content, or by one that was discarded although it may have been applied.
     #[error("entry {0} exists with other content: an id names one mutation for ever, so use a new one")]
     IdConflict(Uuid),
     /// `not_found`: no such entry in the current account.

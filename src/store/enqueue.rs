@@ -1,6 +1,6 @@
 //! New entries: one multi-row insert for as many callers as there are.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -71,6 +71,8 @@ struct Insert<'e> {
 struct Before {
     live: HashMap<String, u64>,
     existing: HashMap<Uuid, Existing>,
+    /// Ids that were discarded although they may have been applied.
+    tombstones: HashSet<Uuid>,
 }
 
 /// Applies several callers' batches; each is refused or taken as a whole and by itself.
@@ -83,6 +85,11 @@ pub(super) async fn apply(
     let mut inserts: Vec<Insert<'_>> = Vec::new();
     for job in jobs {
         let Enqueue { entries, limit, now } = &job.input;
+        // A server would answer the first mutation's idempotency key again, and apply nothing.
+        if let Some(entry) = entries.iter().find(|entry| before.tombstones.contains(&entry.id)) {
+            job.answer = Some(Err(Error::IdConflict(entry.id)));
+            continue;
+        }
         let fresh: Vec<&NewEntry> = entries.iter().filter(|entry| !before.existing.contains_key(&entry.id)).collect();
         if let Some(refusal) = refusal(tx, device, &mut before, &mut inserts, &fresh, *limit).await? {
             job.answer = Some(Err(refusal));
@@ -150,8 +157,12 @@ async fn look(tx: &mut Tx<'_>, jobs: &[&mut Job<Enqueue, Vec<Inserted>>]) -> Res
     let redo = tx.redo;
     let ids: Vec<Uuid> = all().filter(|entry| entry.chosen_id || redo).map(|entry| entry.id).collect();
     let live = push_live(&mut tx.batch, &accounts);
-    let mut found = Vec::new();
+    let (mut found, mut buried) = (Vec::new(), Vec::new());
     for ids in ids.chunks(CHUNK) {
+        buried.push(tx.batch.push(&format!("SELECT id FROM tombstones WHERE id IN ({})", places(ids.len()))));
+        for id in ids {
+            tx.batch.bind_id(*id);
+        }
         found.push(tx.batch.push(&format!(
             "SELECT e.id, e.account, e.kind, e.key, e.content_type, p.generation, p.key_id, p.wrapped_key, p.digest \
              FROM entries e JOIN payloads p ON p.seq = e.seq WHERE e.id IN ({})",
@@ -180,7 +191,8 @@ async fn look(tx: &mut Tx<'_>, jobs: &[&mut Job<Enqueue, Vec<Inserted>>]) -> Res
             },
         );
     }
-    Ok(Before { live: read_live(&answers[live])?, existing })
+    let tombstones = buried.iter().flat_map(|n| &answers[*n]).map(|row| get_id(row, "id")).collect::<Result<_, _>>()?;
+    Ok(Before { live: read_live(&answers[live])?, existing, tombstones })
 }
 
 fn push_live(batch: &mut Batch, accounts: &BTreeSet<&str>) -> usize {

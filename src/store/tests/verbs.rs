@@ -51,6 +51,19 @@ async fn retry_by_filter_answers_failed_and_pending_ones_of_this_account_only() 
 }
 
 #[tokio::test]
+async fn an_id_that_was_discarded_but_may_have_been_applied_is_never_taken_again() {
+    let fixture = Fixture::new().await;
+    let unknown = fixture.put(every("a")).await;
+    assert!(fixture.claim(unknown).await);
+    fixture.settle(unknown, Verdict::Unknown).await;
+    fixture.store.discard("", &ids(&[unknown]), NOW).await.unwrap();
+    let again = NewEntry { id: unknown, chosen_id: true, ..every("a") };
+    let refused = fixture.store.enqueue(vec![again], LIMIT, NOW).await.unwrap_err();
+    assert_eq!(refused.code(), "id_conflict");
+    assert_eq!(number(&mut fixture.peek().await, "SELECT count(*) FROM entries").await, 0, "nothing was written");
+}
+
+#[tokio::test]
 async fn discard_spares_what_is_in_flight_and_remembers_what_may_have_been_applied() {
     let fixture = Fixture::new().await;
     let unsent = fixture.put(every("a")).await;
