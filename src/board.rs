@@ -87,14 +87,17 @@ impl Board {
         }
     }
 
-    /// Why a pending entry waits. `behind` is the older entry of its lane, if there is one.
-    pub fn waiting_for(&self, seq: i64, kind: &str, behind: Option<Uuid>) -> WaitingFor {
+    /// Why a pending entry waits. `behind` is the older entry of its lane, `on` an entry that it depends on, if there is one.
+    pub fn waiting_for(&self, seq: i64, kind: &str, behind: Option<Uuid>, on: Option<Uuid>) -> WaitingFor {
         let posted = self.read();
         if posted.paused {
             return WaitingFor::Paused;
         }
         if let Some(behind) = behind {
             return WaitingFor::Lane { behind };
+        }
+        if let Some(on) = on {
+            return WaitingFor::Dependency { on };
         }
         if let Some(everything) = &posted.everything {
             return everything.clone();

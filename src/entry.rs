@@ -22,7 +22,8 @@ pub enum State {
     Acked,
     /// Not delivered, and not retried without a decision of the user. [`Entry::reason`] says why.
     Failed,
-    /// A newer entry of its lane took its place, before this one was ever sent or after it was definitively refused.
+    /// A newer entry of its lane took its place, before this one was ever sent or after it was definitively refused; or, with
+    /// [`Entry::lost`], the server holds a newer write than this one.
     Superseded,
 }
 
@@ -61,10 +62,13 @@ pub enum Reason {
     Unproven,
     /// The record on disk does not open with its key: it was changed or damaged.
     Undecryptable,
+    /// An entry that it depends on was discarded, or pruned without having been delivered.
+    ParentGone,
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Refused, Self::Conflict, Self::OutcomeUnknown, Self::Unproven, Self::Undecryptable];
+    const ALL: [Self; 6] =
+        [Self::Refused, Self::Conflict, Self::OutcomeUnknown, Self::Unproven, Self::Undecryptable, Self::ParentGone];
 
     /// The name used in SQL, JSON and TypeScript.
     pub fn as_str(self) -> &'static str {
@@ -74,6 +78,7 @@ impl Reason {
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Unproven => "unproven",
             Self::Undecryptable => "undecryptable",
+            Self::ParentGone => "parent-gone",
         }
     }
 
@@ -109,6 +114,53 @@ impl Queue {
     }
 }
 
+/// What an entry does to the thing that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Action {
+    /// The thing comes to be on the server.
+    Create,
+    /// The thing is there already and changes.
+    Update,
+    /// The thing goes.
+    Delete,
+}
+
+impl Action {
+    /// The name used in SQL, JSON and TypeScript.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The action of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Create, Self::Update, Self::Delete].into_iter().find(|action| action.as_str() == name)
+    }
+}
+
+/// What an app has read of a thing on the server, for `observe`. What is absent stays as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Known {
+    /// The revision that the server holds; below 2^53.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// The id that the server gave the thing.
+    #[serde(default)]
+    pub canonical_id: Option<String>,
+    /// Whether the thing is on the server. `false` forgets canonical id and tag.
+    #[serde(default)]
+    pub exists: Option<bool>,
+    /// Its strong `ETag`, quotes included.
+    #[serde(default)]
+    pub etag: Option<String>,
+}
+
 /// What holds a pending entry back. Computed when asked, never stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "lowercase", rename_all_fields = "camelCase")]
@@ -133,6 +185,11 @@ pub enum WaitingFor {
     Lane {
         /// That entry.
         behind: Uuid,
+    },
+    /// An entry that it depends on was not delivered yet.
+    Dependency {
+        /// That entry.
+        on: Uuid,
     },
     /// The server wants credentials that the app has not given yet.
     Auth {
@@ -164,6 +221,7 @@ impl fmt::Display for WaitingFor {
             Self::Offline { origin } => write!(f, "{origin}, which cannot be reached"),
             Self::Busy { until } => write!(f, "the server, which asked for patience until {}", Moment(*until)),
             Self::Lane { behind } => write!(f, "entry {behind}, the older one of its lane"),
+            Self::Dependency { on } => write!(f, "entry {on}, on which it depends"),
             Self::Auth { origin } => write!(f, "credentials for {origin}"),
             Self::Unproven => {
                 f.write_str("the server: what answers in its place proves nothing, as a captive portal does")
@@ -254,6 +312,10 @@ pub struct Entry {
     pub waiting_for: Option<WaitingFor>,
     /// How its lane treats it.
     pub queue: Queue,
+    /// What it does to the thing, where that was said. Otherwise what is known of the thing decides when it is first sent.
+    pub action: Option<Action>,
+    /// The entries that were named as coming before it, by `after` or by a reference, in the order of their ids.
+    pub after: Vec<Uuid>,
     /// Counted attempts, those before a `retry()` included. Not counted are attempts that got no connection, that lacked credentials or
     /// were refused for them (401, 407), and that were answered without proof; the one with which the entry failed is, whatever the answer.
     pub attempts: u32,
@@ -269,6 +331,11 @@ pub struct Entry {
     pub canonical_id: Option<String>,
     /// The newer entry that replaced it.
     pub superseded_by: Option<Uuid>,
+    /// Beaten on the server by a newer write: the payload is kept for a while (30 days by default), and `retry`, `edit` or `resolve`
+    /// revive it. With [`Entry::possibly_sent`] it may have been applied before it was beaten.
+    pub lost: bool,
+    /// It met a newer write on the server, and nobody has read of it yet.
+    pub conflict: bool,
     /// Media type of the payload.
     pub content_type: String,
     /// Size of the payload in bytes.
@@ -304,6 +371,9 @@ pub struct Change {
     pub state: Option<State>,
     /// Rises with every change of this process.
     pub seq: u64,
+    /// It met a newer write on the server just now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub conflict: bool,
     /// Whose it is. Windows are told of the current account's only, so they are not told this.
     #[serde(skip)]
     pub account: Arc<str>,

@@ -240,7 +240,14 @@ mod tests {
     }
 
     fn change(id: u128, state: State, seq: u64) -> Change {
-        Change { id: Uuid::from_u128(id), kind: "form".into(), state: Some(state), seq, account: "".into() }
+        Change {
+            id: Uuid::from_u128(id),
+            kind: "form".into(),
+            state: Some(state),
+            seq,
+            conflict: false,
+            account: "".into(),
+        }
     }
 
     #[tokio::test]

@@ -80,6 +80,7 @@ pub mod entry;
 pub mod error;
 pub mod keychain;
 pub mod outbox;
+mod reference;
 pub mod transport;
 
 mod board;
@@ -106,12 +107,19 @@ use tauri::{Manager, Runtime, plugin::TauriPlugin};
 #[doc(inline)]
 pub use self::{
     builder::Builder,
-    config::{Ack, Body, CanonicalId, Config, Endpoint, IfUnknown, Limits, Retry, Template},
-    entry::{Change, Counts, Entry, Hold, KeyState, KeyStatus, Queue, Reason, Receipt, State, Status, WaitingFor},
+    config::{
+        Ack, Body, CanonicalId, Config, Endpoint, IfUnknown, Limits, OnConflict, Preconditions, Retention, Retry,
+        Route, Template,
+    },
+    entry::{
+        Action, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt, State, Status,
+        WaitingFor,
+    },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{KeySource, SourceError},
     outbox::{Discarded, EnqueueOptions, Flushed, Payload, Query, Selection, SelectionFilter},
+    reference::reference,
     transport::{
         Transport,
         credentials::{AuthProvider, AuthRequest},

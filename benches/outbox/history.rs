@@ -90,5 +90,5 @@ async fn drain(device: &Device) {
 
 fn acked(seq: i64) -> Settle {
     let verdict = Verdict::Acked { canonical_id: None, revision: None, etag: None };
-    Settle { seq, status: Some(200), error: None, attempted: true, verdict }
+    Settle { seq, status: Some(200), error: None, attempted: true, verdict, restored: false }
 }

@@ -14,6 +14,7 @@ export const rules = {
     config: ['entry', 'error'],
     retry: ['entry', 'error', 'clock'],
     revision: ['entry', 'error'],
+    reference: ['error'],
     cipher: ['error'],
     keychain: ['entry', 'error', 'cipher'],
     // Parts.
@@ -23,9 +24,10 @@ export const rules = {
     // What outbox and engine share, since they never name each other.
     board: ['entry', 'config', 'error', 'clock', 'wake'],
     // The two halves.
-    outbox: ['entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'revision', 'clock', 'wake', 'board'],
+    outbox: ['entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'revision', 'reference', 'clock', 'wake',
+      'board'],
     engine: [
-      'entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'transport', 'retry', 'revision', 'clock',
+      'entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'transport', 'retry', 'revision', 'reference', 'clock',
       'wake', 'board',
     ],
     triggers: ['error', 'clock', 'wake', 'keychain', 'outbox'],

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Template, check};
+use super::{OnConflict, Preconditions, Route, RouteConfig, Template, check};
 use crate::{
-    entry::Queue,
+    entry::{Action, Queue},
     error::{Error, Result},
 };
 
@@ -24,10 +24,16 @@ const KEY_LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60)
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct EndpointConfig {
-    /// The HTTP method. Must be given.
+    /// The HTTP method. Must be given, unless `create` and `update` are.
     pub method: String,
-    /// The URL template. Must be given.
+    /// The URL template. Must be given, unless `create` and `update` are.
     pub url: String,
+    /// How a thing comes to be, where that is another request than a change. Goes with `update`. Default: none.
+    pub create: Option<RouteConfig>,
+    /// How a thing that is there changes. Goes with `create`. Default: none.
+    pub update: Option<RouteConfig>,
+    /// How a thing goes. Default: none, `action: 'delete'` is refused.
+    pub delete: Option<RouteConfig>,
     /// Default: `"json"`.
     pub body: Body,
     /// Default: `"latest"` for PUT, `"every"` otherwise.
@@ -42,6 +48,14 @@ pub struct EndpointConfig {
     pub headers: BTreeMap<String, String>,
     /// In milliseconds. Default: 60 000.
     pub timeout_ms: Option<u64>,
+    /// Default: `"newest"`.
+    pub on_conflict: OnConflict,
+    /// The server comes to the same state however often it is given one write. Default: false.
+    pub idempotent: bool,
+    /// Default: none.
+    pub preconditions: Option<Preconditions>,
+    /// Default: 0.
+    pub payload_version: u32,
 }
 
 /// Where entries of one kind go, and what proves that they arrived.
@@ -57,10 +71,14 @@ pub struct EndpointConfig {
 pub struct Endpoint {
     /// Its name, which entries call their kind.
     pub kind: String,
-    /// The HTTP method, in capitals.
+    /// The HTTP method, in capitals; that of the update where create and update are told apart.
     pub method: String,
-    /// Where to.
+    /// Where to; where updates go, if create and update are told apart.
     pub url: Template,
+    /// How a thing comes to be, where that is another request.
+    pub create: Option<Route>,
+    /// How a thing goes.
+    pub delete: Option<Route>,
     /// What payloads it takes.
     pub body: Body,
     /// How entries of one lane relate, unless the entry says otherwise.
@@ -75,6 +93,16 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
     /// How long one exchange may take.
     pub timeout: Duration,
+    /// What becomes of a write that meets a newer one on the server.
+    pub on_conflict: OnConflict,
+    /// The server comes to the same state however often it is given one write.
+    pub idempotent: bool,
+    /// Which conditions requests carry beside their revision.
+    pub preconditions: Option<Preconditions>,
+    /// The app's own version of the payload's form: older ones are migrated, newer ones wait for the app that knows them.
+    pub payload_version: u32,
+    /// What proves an update, where that differs from `ack`.
+    update_ack: Option<Ack>,
     /// What `new` was given wrong, field and message: told when the app starts, as for an endpoint in the configuration.
     wrong: Option<(&'static str, String)>,
 }
@@ -106,8 +134,111 @@ impl Endpoint {
             key_lifetime: None,
             headers: Vec::new(),
             timeout: TIMEOUT,
+            create: None,
+            delete: None,
+            on_conflict: OnConflict::default(),
+            idempotent: false,
+            preconditions: None,
+            payload_version: 0,
+            update_ack: None,
             wrong,
         }
+    }
+
+    /// An endpoint whose things are created by one request and changed by another. Which one is sent is decided when an entry is first
+    /// sent, by what is known of its thing.
+    pub fn each(kind: impl Into<String>, create: Route, update: Route) -> Self {
+        let Route { method, url, ack, wrong } = update;
+        let mut endpoint = Self::new(kind, if method.is_empty() { "PUT" } else { &method }, "/");
+        endpoint.url = url;
+        endpoint.update_ack = ack;
+        endpoint.wrong =
+            wrong.map(|(field, message)| (if field == "url" { "update.url" } else { "update.method" }, message));
+        endpoint.create = Some(create);
+        endpoint
+    }
+
+    /// How a thing goes. If not specified: entries with the action `delete` are refused.
+    pub fn delete(mut self, route: Route) -> Self {
+        self.delete = Some(route);
+        self
+    }
+
+    /// What becomes of a write that meets a newer one on the server. If not specified: [`OnConflict::Newest`].
+    pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
+        self.on_conflict = on_conflict;
+        self
+    }
+
+    /// Declares that the server comes to the same state however often it is given one write, as [`OnConflict::Overwrite`] asks for. If not
+    /// specified: it may not.
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// Which conditions requests carry beside their revision. If not specified: none.
+    pub fn preconditions(mut self, preconditions: Preconditions) -> Self {
+        self.preconditions = Some(preconditions);
+        self
+    }
+
+    /// The app's own version of the payload's form. If not specified: 0.
+    pub fn payload_version(mut self, version: u32) -> Self {
+        self.payload_version = version;
+        self
+    }
+
+    /// Whether things are created by a request of its own.
+    pub fn creates(&self) -> bool {
+        self.create.is_some()
+    }
+
+    /// Whether answers name the id that the server gave the thing.
+    pub fn gives_id(&self) -> bool {
+        let create = self.create.as_ref().and_then(|route| route.ack.as_ref()).unwrap_or(&self.ack);
+        create.id != CanonicalId::None
+    }
+
+    /// Method, URL and proof of one action.
+    pub fn route(&self, action: Action) -> Option<(&str, &Template, Ack)> {
+        let of = |route: &'_ Route| route.ack.clone().unwrap_or_else(|| self.ack.clone());
+        match (action, &self.create, &self.delete) {
+            (Action::Create, Some(route), _) => Some((&route.method, &route.url, of(route))),
+            (Action::Create | Action::Update, ..) => {
+                let ack = self.update_ack.clone().unwrap_or_else(|| self.ack.clone());
+                Some((&self.method, &self.url, ack))
+            }
+            // What is gone has no id to answer.
+            (Action::Delete, _, Some(route)) => {
+                Some((&route.method, &route.url, route.ack.clone().unwrap_or_default()))
+            }
+            (Action::Delete, _, None) => None,
+        }
+    }
+
+    /// Whether a key and these params can become the URL of every request that the entry may turn into.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`], as [`Template::check`].
+    pub fn check_values(
+        &self,
+        action: Option<Action>,
+        key: Option<&str>,
+        params: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let mut urls: Vec<&Template> = match action {
+            Some(Action::Delete) => Vec::new(),
+            _ => [Some(&self.url), self.create.as_ref().map(|route| &route.url)].into_iter().flatten().collect(),
+        };
+        if action == Some(Action::Delete) {
+            urls.extend(self.delete.as_ref().map(|route| &route.url));
+        }
+        let names: Vec<&str> = urls.iter().flat_map(|url| url.params()).collect();
+        if let Some(extra) = params.keys().find(|given| !names.contains(&given.as_str())) {
+            return Err(super::template::extra_param(extra, &names));
+        }
+        urls.iter().try_for_each(|url| url.fits(key, params))
     }
 
     /// What payloads it takes. If not specified: [`Body::Json`].
@@ -153,8 +284,28 @@ impl Endpoint {
     }
 
     pub(super) fn from_config(kind: &str, config: EndpointConfig) -> Self {
-        let mut endpoint =
-            Self::new(kind, config.method, config.url).body(config.body).ack(config.ack).if_unknown(config.if_unknown);
+        let whole = !config.method.is_empty() || !config.url.is_empty();
+        let endpoint = match (config.create, config.update) {
+            (Some(create), Some(update)) if !whole => {
+                Self::each(kind, Route::from_config(create), Route::from_config(update))
+            }
+            (None, None) => Self::new(kind, config.method, config.url),
+            (create, _) => {
+                let mut endpoint = Self::new(kind, "PUT", "/");
+                endpoint.wrong = Some(match (whole, create) {
+                    (true, _) => ("method", "goes with `url`, or `create` with `update`, but not both".into()),
+                    (false, Some(_)) => ("update", "is missing: `create` goes with `update`".into()),
+                    (false, None) => ("create", "is missing: `update` goes with `create`".into()),
+                });
+                endpoint
+            }
+        };
+        let mut endpoint = endpoint.body(config.body).ack(config.ack).if_unknown(config.if_unknown);
+        endpoint.delete = config.delete.map(Route::from_config);
+        endpoint.on_conflict = config.on_conflict;
+        endpoint.idempotent = config.idempotent;
+        endpoint.preconditions = config.preconditions;
+        endpoint.payload_version = config.payload_version;
         endpoint.queue = config.queue.unwrap_or(endpoint.queue);
         endpoint.key_lifetime = config.key_lifetime.map(Duration::from_secs);
         endpoint.timeout = config.timeout_ms.map_or(TIMEOUT, Duration::from_millis);
@@ -176,6 +327,17 @@ impl Endpoint {
         if let Err((field, message)) = self.ack.check() {
             return wrong(field, message);
         }
+        if let Err((field, message)) = self.check_routes() {
+            return wrong(&field, message);
+        }
+        if self.on_conflict == OnConflict::Overwrite && !self.idempotent {
+            return wrong(
+                "onConflict",
+                "`overwrite` sends a write again after a conflict: add `\"idempotent\": true` if the server comes to the same state \
+                 however often it is given one, or write `newest` or `ask`"
+                    .into(),
+            );
+        }
         if self.key_lifetime.is_some_and(|lifetime| lifetime < Duration::from_secs(1) || lifetime > KEY_LIFETIME_MAX) {
             return wrong("keyLifetime", "must be at least a second and at most a hundred years".into());
         }
@@ -190,6 +352,41 @@ impl Endpoint {
                 return wrong(&format!("headers.{name}"), message);
             }
             seen.push(lower);
+        }
+        Ok(())
+    }
+}
+
+impl Endpoint {
+    fn check_routes(&self) -> Result<(), (String, String)> {
+        let routes = [("create", &self.create), ("delete", &self.delete)];
+        for (name, route) in routes.into_iter().filter_map(|(name, route)| Some((name, route.as_ref()?))) {
+            let at = |(field, message): (&str, String)| (format!("{name}.{field}"), message);
+            if let Some(wrong) = route.wrong.clone() {
+                return Err(at(wrong));
+            }
+            if let Some(Err(wrong)) = route.ack.as_ref().map(Ack::check) {
+                return Err(at(wrong));
+            }
+            if route.url.origin(None) != self.url.origin(None) {
+                let message =
+                    "goes to another origin than the endpoint's other requests: make that an endpoint of its own";
+                return Err(at(("url", message.into())));
+            }
+        }
+        if let Some(Err((field, message))) = self.update_ack.as_ref().map(Ack::check) {
+            return Err((format!("update.{field}"), message));
+        }
+        let first = self.create.as_ref().map_or(("url", &self.url), |route| ("create.url", &route.url));
+        if first.1.needs_canonical_id() {
+            let message = "has `{canonicalId}`, which nothing is known of before the thing was created: write `create` and `update`";
+            return Err((first.0.into(), message.into()));
+        }
+        let named =
+            self.url.needs_canonical_id() || self.delete.as_ref().is_some_and(|route| route.url.needs_canonical_id());
+        if named && self.creates() && !self.gives_id() {
+            let message = "is missing: the URLs have `{canonicalId}`, so say where the answer to a create has it, such as \"/data/id\"";
+            return Err(("ack.id".into(), message.into()));
         }
         Ok(())
     }

@@ -11,12 +11,16 @@
 //!     "photo": { "method": "POST", "url": "/listings/{listing}/photos", "body": "raw", "ack": { "id": "/data/id" } }
 //!   },
 //!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8 },
-//!   "limits": { "entries": 100000, "payloadBytes": 1048576 }
+//!   "limits": { "entries": 100000, "payloadBytes": 1048576 },
+//!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 }
 //! } }
 //! ```
 
 mod check;
 mod endpoint;
+mod migrations;
+mod retention;
+mod route;
 mod settings;
 mod template;
 
@@ -25,6 +29,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use endpoint::{Ack, Body, CanonicalId, Endpoint, EndpointConfig, IfUnknown};
+pub use migrations::Migrations;
+pub use retention::Retention;
+pub use route::{OnConflict, Preconditions, Route, RouteConfig};
 pub use settings::Settings;
 pub use template::Template;
 
@@ -46,6 +53,8 @@ pub struct Config {
     pub retry: Retry,
     /// What is refused before anything is written. Default: [`Limits::default`].
     pub limits: Limits,
+    /// How long what is settled is kept. Default: [`Retention::default`].
+    pub retention: Retention,
 }
 
 impl Config {

@@ -7,7 +7,7 @@ use std::{
 
 use url::Url;
 
-use super::{Config, Endpoint, Limits, Retry, check};
+use super::{Config, Endpoint, Limits, Migrations, Retention, Retry, check};
 use crate::error::{Error, Result};
 
 /// The checked configuration, shared by outbox and engine. Only the base URL can change at run time.
@@ -17,6 +17,10 @@ pub struct Settings {
     pub retry: Retry,
     /// What is refused before anything is written.
     pub limits: Limits,
+    /// How long what is settled is kept.
+    pub retention: Retention,
+    /// How payloads of older versions of the app become what this one sends.
+    pub migrations: Migrations,
     endpoints: BTreeMap<String, Endpoint>,
     base_url: RwLock<Option<Url>>,
 }
@@ -29,6 +33,7 @@ impl Settings {
     pub fn new(config: Config, extra: Vec<Endpoint>) -> Result<Self> {
         check_retry(&config.retry)?;
         check_limits(&config.limits)?;
+        config.retention.check()?;
         let base_url = config.base_url.as_deref().map(base_url).transpose()?;
         let mut endpoints = BTreeMap::new();
         let written = config.endpoints.into_iter().map(|(kind, endpoint)| Endpoint::from_config(&kind, endpoint));
@@ -42,7 +47,14 @@ impl Settings {
                 ));
             }
         }
-        Ok(Self { retry: config.retry, limits: config.limits, endpoints, base_url: RwLock::new(base_url) })
+        Ok(Self {
+            retry: config.retry,
+            limits: config.limits,
+            retention: config.retention,
+            migrations: Migrations::default(),
+            endpoints,
+            base_url: RwLock::new(base_url),
+        })
     }
 
     /// The endpoint of that name.

@@ -21,7 +21,8 @@ const TEMPLATE_BYTES: usize = 4096;
 /// Where relative templates are tried out while no base URL is known.
 const PLACEHOLDER: &str = "https://base.invalid";
 
-/// A URL template: literal text and `{name}` parts. `{key}` and `{id}` are the entry's, all other names are params.
+/// A URL template: literal text and `{name}` parts. `{key}` and `{id}` are the entry's, `{canonicalId}` is what the server called
+/// the thing, all other names are params.
 ///
 /// It begins with `/` and is appended to the base URL (`https://a.com/v1` and `/x/{key}` make `https://a.com/v1/x/…`), or
 /// is a complete `https://` URL. Names stand in the path or the query, never in the origin; they are 1 to 64 of
@@ -39,6 +40,7 @@ enum Part {
     Text(String),
     Id,
     Key,
+    CanonicalId,
     Param(String),
 }
 
@@ -106,6 +108,11 @@ impl Template {
         self.parts.contains(&Part::Key)
     }
 
+    /// Whether the server must have given the thing an id.
+    pub fn needs_canonical_id(&self) -> bool {
+        self.parts.contains(&Part::CanonicalId)
+    }
+
     /// Whether it is appended to the base URL.
     pub fn is_relative(&self) -> bool {
         self.origin.is_none()
@@ -116,22 +123,32 @@ impl Template {
     /// # Errors
     /// As [`Template::expand`], but for a missing base URL.
     pub fn check(&self, key: Option<&str>, params: &BTreeMap<String, String>) -> Result<()> {
-        self.path(Uuid::nil(), key, params).map(drop)
+        let names = self.params();
+        if let Some(extra) = params.keys().find(|given| !names.contains(&given.as_str())) {
+            return Err(extra_param(extra, &names));
+        }
+        self.fits(key, params)
+    }
+
+    /// As [`Template::check`], but params that it does not name are left to others.
+    pub(super) fn fits(&self, key: Option<&str>, params: &BTreeMap<String, String>) -> Result<()> {
+        self.path(Uuid::nil(), key, Some("x"), params).map(drop)
     }
 
     /// The URL with these values in it, percent-encoded but for unreserved characters.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`], naming the value and never showing it, when one is missing, is not in the template, is empty, is `.` or `..`,
-    /// holds control characters or is longer than 1024 bytes. [`Error::InvalidConfig`] when the base URL is needed and not known.
+    /// [`Error::InvalidArgument`], naming the value and never showing it, when one is missing, is empty, is `.` or `..`, holds control
+    /// characters or is longer than 1024 bytes. [`Error::InvalidConfig`] when the base URL is needed and not known.
     pub fn expand(
         &self,
         base: Option<&Url>,
         id: Uuid,
         key: Option<&str>,
+        canonical_id: Option<&str>,
         params: &BTreeMap<String, String>,
     ) -> Result<Url> {
-        let path = self.path(id, key, params)?;
+        let path = self.path(id, key, canonical_id, params)?;
         let complete = match (&self.origin, base) {
             (Some(_), _) => path,
             (None, Some(base)) => format!("{}{path}", base.as_str().trim_end_matches('/')),
@@ -148,20 +165,22 @@ impl Template {
         self.origin.clone().or_else(|| base.map(|base| base.origin().ascii_serialization()))
     }
 
-    fn path(&self, id: Uuid, key: Option<&str>, params: &BTreeMap<String, String>) -> Result<String> {
-        let names = self.params();
-        if let Some(extra) = params.keys().find(|given| !names.contains(&given.as_str())) {
-            return Err(Error::argument(format!(
-                "param `{}` is not in the endpoint's URL, which knows {}",
-                extra.chars().filter(|c| !c.is_control()).take(64).collect::<String>(),
-                if names.is_empty() { "none".to_owned() } else { format!("`{}`", names.join("`, `")) },
-            )));
-        }
+    fn path(
+        &self,
+        id: Uuid,
+        key: Option<&str>,
+        canonical_id: Option<&str>,
+        params: &BTreeMap<String, String>,
+    ) -> Result<String> {
         self.fill(|part| match part {
             Part::Id => Ok(Cow::Owned(id.to_string())),
             Part::Key => value(
                 "the key",
                 key.ok_or_else(|| Error::argument("the endpoint's URL has `{key}`: give `options.key`"))?,
+            ),
+            Part::CanonicalId => value(
+                "the canonical id",
+                canonical_id.ok_or_else(|| Error::argument("the server has given no id for the thing yet"))?,
             ),
             Part::Param(name) => {
                 let given = params.get(name);
@@ -226,8 +245,7 @@ fn named(name: &str) -> Result<Part, String> {
     match name {
         "id" => Ok(Part::Id),
         "key" => Ok(Part::Key),
-        // It would be taken for a param now and change its meaning under the app later.
-        "canonicalId" => Err("has `{canonicalId}`, which this version does not know yet".into()),
+        "canonicalId" => Ok(Part::CanonicalId),
         _ => {
             let meant = ["id", "key", "canonicalId"].into_iter().find(|known| known.eq_ignore_ascii_case(name));
             meant.map_or_else(
@@ -236,6 +254,15 @@ fn named(name: &str) -> Result<Part, String> {
             )
         }
     }
+}
+
+/// A param that no URL of the endpoint names, shown as far as it is harmless.
+pub(super) fn extra_param(extra: &str, names: &[&str]) -> Error {
+    Error::argument(format!(
+        "param `{}` is not in the endpoint's URL, which knows {}",
+        extra.chars().filter(|c| !c.is_control()).take(64).collect::<String>(),
+        if names.is_empty() { "none".to_owned() } else { format!("`{}`", names.join("`, `")) },
+    ))
 }
 
 fn value(what: &str, value: &str) -> Result<Cow<'static, str>> {
@@ -270,7 +297,7 @@ mod tests {
 
     fn expand(template: &str, base: Option<&str>, key: Option<&str>, given: &[(&str, &str)]) -> Result<String> {
         let base = base.map(|base| Url::parse(base).unwrap());
-        Template::parse(template)?.expand(base.as_ref(), Uuid::nil(), key, &params(given)).map(Into::into)
+        Template::parse(template)?.expand(base.as_ref(), Uuid::nil(), key, Some("c/1"), &params(given)).map(Into::into)
     }
 
     #[test]
@@ -325,7 +352,7 @@ mod tests {
             "/{9a}",
             "/{Key}",
             "/{ID}",
-            "/{canonicalId}",
+            "/{canonicalid}",
             "/{canonicalid}",
             "https://{host}/x",
             "https://a.com:{port}/x",
@@ -382,15 +409,16 @@ mod tests {
     #[test]
     fn what_is_missing_or_too_much_is_named() {
         let base = Some("https://a.com");
-        let table = [
-            (expand("/{shop}", base, None, &[]), "`shop`"),
-            (expand("/{key}", base, None, &[]), "options.key"),
-            (expand("/{shop}", base, None, &[("shop", "1"), ("extra", "2")]), "`extra`"),
-            (expand("/x", base, Some("unused"), &[("extra", "2")]), "none"),
-            (expand("/{shop}", base, None, &[("shop", "1"), ("key", "2")]), "`key`"),
+        let table =
+            [(expand("/{shop}", base, None, &[]), "`shop`"), (expand("/{key}", base, None, &[]), "options.key")];
+        let check = |template: &str, given: &[(&str, &str)]| Template::parse(template)?.check(None, &params(given));
+        let too_much = [
+            (check("/{shop}", &[("shop", "1"), ("extra", "2")]), "`extra`"),
+            (check("/x", &[("extra", "2")]), "none"),
+            (check("/{shop}", &[("shop", "1"), ("key", "2")]), "`key`"),
         ];
-        for (answer, named) in table {
-            let error = answer.unwrap_err();
+        let missing = table.into_iter().map(|(answer, named)| (answer.unwrap_err(), named));
+        for (error, named) in missing.chain(too_much.into_iter().map(|(answer, named)| (answer.unwrap_err(), named))) {
             assert!(error.code() == "invalid_argument" && error.to_string().contains(named), "{error}");
         }
         assert_eq!(expand("/x", None, None, &[]).unwrap_err().code(), "invalid_config");
@@ -441,7 +469,7 @@ mod tests {
             let base = Url::parse("https://a.com/v1").unwrap();
             let (key, fixed) = (template.needs_key().then_some(key), if template.is_relative() { 1 } else { 0 });
             let given = params(&[("a", &a)]);
-            if let Ok(url) = template.expand(Some(&base), Uuid::nil(), key.as_deref(), &given) {
+            if let Ok(url) = template.expand(Some(&base), Uuid::nil(), key.as_deref(), None, &given) {
                 prop_assert_eq!(url.origin().ascii_serialization(), template.origin(Some(&base)).unwrap());
                 prop_assert_eq!(url.path_segments().unwrap().count(), segments + fixed, "{}", url);
                 prop_assert_eq!((url.username(), url.password(), url.fragment()), ("", None, None));

@@ -49,6 +49,7 @@ impl Rules {
             error: Some(why),
             next: Next::Queue,
             floor: None,
+            restored: false,
         }
     }
 

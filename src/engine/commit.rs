@@ -64,8 +64,15 @@ impl Drain {
             let Some(Place { attempt, .. }) = self.places.get(&claim.seq) else { continue };
             self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
             let verdict = Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent };
-            let judgement =
-                Judgement { verdict, attempted: false, status: None, error: None, next: Next::Queue, floor: None };
+            let judgement = Judgement {
+                verdict,
+                attempted: false,
+                status: None,
+                error: None,
+                next: Next::Queue,
+                floor: None,
+                restored: false,
+            };
             self.settle(claim.seq, judgement);
         }
         self.settles.splice(0..0, settles);
@@ -111,6 +118,7 @@ impl Drain {
             error: judgement.error.clone(),
             attempted: judgement.attempted,
             verdict: judgement.verdict.clone(),
+            restored: judgement.restored,
         });
         place.stage = Stage::Settling(Box::new(judgement));
     }

@@ -26,7 +26,7 @@ use crate::{
     board::Backoff,
     entry::WaitingFor,
     error::Error,
-    store::{Claim, Done, Head, Settle},
+    store::{Claim, Done, Head, Loaded, Settle},
     transport::Outcome,
     wake::{Wake, Wakes},
 };
@@ -65,6 +65,8 @@ pub(super) struct Drain {
     pub(super) waits: Waits,
     pub(super) places: HashMap<i64, Place>,
     pub(super) claims: Vec<Claim>,
+    /// Entries whose payload has an older form than their endpoint takes.
+    pub(super) outdated: Vec<(String, Head, Loaded)>,
     pub(super) settles: Vec<Settle>,
     pub(super) floors: Vec<(String, Duration)>,
     pub(super) key: KeyHold,
@@ -99,6 +101,7 @@ impl Drain {
             waits: Waits::default(),
             places: HashMap::new(),
             claims: Vec::new(),
+            outdated: Vec::new(),
             settles: Vec::new(),
             floors: Vec::new(),
             key: KeyHold::default(),

@@ -4,10 +4,13 @@
 mod attempt;
 mod auth;
 mod commit;
+mod conflict;
 mod drain;
 mod feed;
+mod freeze;
 mod gate;
 mod keys;
+mod migrate;
 mod owner;
 mod pick;
 mod prepare;

@@ -12,18 +12,16 @@ use super::{
 use crate::{
     board::Backoff,
     cipher::{KeyId, MasterKey},
-    config::IfUnknown,
+    config::{IfUnknown, Retention},
     entry::WaitingFor,
     error::Result,
     keychain::KeyRecord,
-    store::{Claim, Head, Loaded, Verdict},
+    store::{Claim, Head, Keep, Loaded, Verdict},
 };
 
 /// How many acknowledged entries a round of pruning follows.
 const PRUNE_EVERY: u64 = 1_000;
-/// Acknowledged and superseded entries that are kept for a look back: this many, for this long.
-const KEEP_NEWEST: u64 = 1_000;
-const KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// A head that may be sent if its row agrees.
 struct Candidate {
@@ -136,7 +134,9 @@ impl Drain {
                 }
             }
         }
-        Ok(self.claims.len() > before)
+        let migrated = self.migrate_outdated(&master).await?;
+        // Those that were put into a newer form are found again at once.
+        Ok(self.claims.len() > before && !migrated)
     }
 
     /// Takes heads from the feeds in turn, as many as endpoints and origins let through.
@@ -212,8 +212,27 @@ impl Drain {
                     error: Some(error),
                     next: Next::Gone,
                     floor: None,
+                    restored: false,
                 };
                 self.doom(head, row, kind, origin, probe, judgement);
+            }
+            // What never came to be on the server need not be taken from it.
+            Err(Unready::Done) => {
+                let verdict = Verdict::Acked { canonical_id: None, revision: None, etag: None };
+                let judgement = Judgement {
+                    verdict,
+                    attempted: false,
+                    status: None,
+                    error: None,
+                    next: Next::Gone,
+                    floor: None,
+                    restored: false,
+                };
+                self.doom(head, row, kind, origin, probe, judgement);
+            }
+            Err(Unready::Outdated) => {
+                self.rules.end(&kind, &origin, probe);
+                self.outdated.push((kind, head, row.clone()));
             }
         }
     }
@@ -258,6 +277,7 @@ impl Drain {
             version: 0,
             probe,
             renewed: false,
+            standing: Arc::default(),
         };
         self.places.insert(head.seq, Place { head, attempt, stage: Stage::Doomed(Box::new(judgement)) });
     }
@@ -294,9 +314,10 @@ impl Drain {
     pub(super) fn prune(&mut self) {
         self.acked = 0;
         let (store, clock) = (self.parts.store.clone(), Arc::clone(&self.parts.clock));
+        let keep = keep(&self.parts.settings.retention);
         tokio::spawn(async move {
             loop {
-                match store.prune(KEEP_NEWEST, clock.wall(), KEEP_MS).await {
+                match store.prune(keep, clock.wall()).await {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(error) => return tracing::debug!(%error, "old entries were not pruned this time"),
@@ -309,5 +330,17 @@ impl Drain {
         if self.acked >= PRUNE_EVERY {
             self.prune();
         }
+    }
+}
+
+fn keep(retention: &Retention) -> Keep {
+    let ms = |days: u32| i64::from(days) * DAY_MS;
+    Keep {
+        newest: retention.settled,
+        settled_ms: ms(retention.settled_days),
+        lost_ms: ms(retention.lost_days),
+        lanes_ms: ms(retention.lanes_days),
+        mappings_ms: ms(retention.mappings_days),
+        tombstones_ms: ms(retention.tombstones_days),
     }
 }

@@ -1,28 +1,22 @@
 //! From a row to a request: opened, checked, and frozen at its first claim.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::rules::Attempt;
+use super::{
+    conflict::Standing,
+    freeze::{self, Frozen, freeze},
+    rules::Attempt,
+};
 use crate::{
     cipher::{Binding, DataKey, MasterKey, Part},
-    config::{Endpoint, IfUnknown},
-    entry::{KeyState, Reason, WaitingFor},
+    config::{CanonicalId, Endpoint, IfUnknown},
+    entry::{Action, KeyState, Reason, WaitingFor},
     revision,
-    store::{Claim, Loaded},
+    store::{Claim, Loaded, Thing},
     transport::Request,
 };
-
-/// What the first claim freezes, so that an app update cannot change what was possibly sent. Sealed like the payload, because the
-/// URL holds the params. The idempotency key and the revision are frozen in columns of the row.
-#[derive(Serialize, Deserialize)]
-struct Frozen {
-    method: String,
-    url: Url,
-    headers: Vec<(String, String)>,
-}
 
 /// An attempt that may begin as soon as its claim has committed.
 pub(super) struct Prepared {
@@ -38,6 +32,10 @@ pub(super) enum Unready {
     Fail { reason: Reason, possibly_sent: bool, error: String },
     /// It waits for something that only comes from outside.
     Wait(WaitingFor),
+    /// There is nothing to send: what it asks for is so already.
+    Done,
+    /// Its payload has an older form than the endpoint takes.
+    Outdated,
 }
 
 /// Opens a row and makes its request: the frozen one if there is one.
@@ -51,6 +49,14 @@ pub(super) fn prepare(
     may_be_sent_again(row, endpoint, wall)?;
     if row.payload.key_id != master.id().0 {
         return Err(Unready::Wait(WaitingFor::Keychain { key: KeyState::Mismatch }));
+    }
+    // What another copy of this database may have sent is sent as it is.
+    if row.request.is_none() && !row.possibly_sent && row.action != Some(Action::Delete) {
+        match row.payload_version.cmp(&endpoint.payload_version) {
+            Ordering::Less => return Err(Unready::Outdated),
+            Ordering::Equal => {}
+            Ordering::Greater => return Err(Unready::Wait(WaitingFor::Endpoint)),
+        }
     }
     let binding = binding(row);
     let undecryptable = || fail(Reason::Undecryptable, row.possibly_sent, "its record was changed or damaged on disk");
@@ -67,12 +73,27 @@ pub(super) fn prepare(
     };
     let revision = row.revision.unwrap_or_else(|| revision::next(row.base, row.lane_revision));
     let origin = frozen.url.origin().ascii_serialization();
+    let payload = freeze::body(&frozen, body);
+    let ack =
+        frozen.action.and_then(|action| endpoint.route(action)).map_or_else(|| endpoint.ack.clone(), |(_, _, ack)| ack);
+    let standing = Standing {
+        id: row.id,
+        device: row.device,
+        revision,
+        key_suffix: row.key_suffix,
+        generation: row.payload.generation,
+        former_keys: row.former_keys.clone(),
+        lane_revision: row.lane_revision,
+        unlearned: row.lane_seen == 0 && row.etag.is_none() && row.thing == Thing::Unknown,
+        on_conflict: endpoint.on_conflict,
+        lacks_id: ack.id != CanonicalId::None && row.canonical_id.is_none(),
+    };
     let mut request = Request::new(frozen.method, frozen.url);
     request.headers = frozen.headers;
     request.headers.extend(wire_headers(row, revision));
-    request.body = body.to_vec();
-    request.ack = endpoint.ack.clone();
-    request.deletes = request.method == "DELETE";
+    request.body = payload;
+    request.ack = ack;
+    request.deletes = frozen.action == Some(Action::Delete) || request.method == "DELETE";
     request.timeout = endpoint.timeout;
     Ok(Prepared {
         claim: Claim { seq: row.seq, generation: row.payload.generation, revision, request: sealed },
@@ -87,6 +108,7 @@ pub(super) fn prepare(
             probe: false,
             version: 0,
             renewed: false,
+            standing: Arc::new(standing),
         },
         account: row.account.clone(),
         request,
@@ -109,33 +131,6 @@ fn may_be_sent_again(row: &Loaded, endpoint: &Endpoint, wall: i64) -> Result<(),
     }
     let error = "it may have been applied, and the server may have forgotten its idempotency key by now";
     Err(fail(Reason::OutcomeUnknown, true, error))
-}
-
-fn freeze(
-    row: &Loaded,
-    endpoint: &Endpoint,
-    base: Option<&Url>,
-    key: &DataKey,
-    binding: &Binding<'_>,
-) -> Result<Frozen, Unready> {
-    let params: BTreeMap<String, String> = match &row.payload.params {
-        None => BTreeMap::new(),
-        Some(sealed) => key
-            .open(Part::Params, binding, sealed)
-            .ok()
-            .and_then(|plain| serde_json::from_slice(&plain).ok())
-            .ok_or_else(|| {
-                fail(Reason::Undecryptable, row.possibly_sent, "its params were changed or damaged on disk")
-            })?,
-    };
-    // The template may have changed with an update of the app; what fits no longer waits for one that does.
-    let url = endpoint
-        .url
-        .expand(base, row.id, row.key.as_deref(), &params)
-        .map_err(|_| Unready::Wait(WaitingFor::Endpoint))?;
-    let mut headers = vec![("Content-Type".to_owned(), row.content_type.clone())];
-    headers.extend(endpoint.headers.iter().cloned());
-    Ok(Frozen { method: endpoint.method.clone(), url, headers })
 }
 
 fn thaw(key: &DataKey, binding: &Binding<'_>, sealed: &[u8]) -> Option<Frozen> {
@@ -164,7 +159,7 @@ fn wire_headers(row: &Loaded, revision: u64) -> Vec<(String, String)> {
 /// What a header value can't hold, and the percent sign itself.
 const SYNC_KEY: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b' ').add(b'"');
 
-fn binding(row: &Loaded) -> Binding<'_> {
+pub(super) fn binding(row: &Loaded) -> Binding<'_> {
     Binding {
         account: &row.account,
         id: row.id,
@@ -175,6 +170,6 @@ fn binding(row: &Loaded) -> Binding<'_> {
     }
 }
 
-fn fail(reason: Reason, possibly_sent: bool, error: &str) -> Unready {
+pub(super) fn fail(reason: Reason, possibly_sent: bool, error: &str) -> Unready {
     Unready::Fail { reason, possibly_sent, error: error.to_owned() }
 }

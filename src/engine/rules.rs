@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     auth::Unauthorized,
+    conflict::Standing,
     gate::{Gate, Pass, Why},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub(super) struct Attempt {
     pub probe: bool,
     /// After a 401: the app has newer credentials already.
     pub renewed: bool,
+    /// What a conflict may name.
+    pub standing: Arc<Standing>,
 }
 
 /// What becomes of the entry.
@@ -58,6 +61,8 @@ pub(super) struct Judgement {
     pub next: Next,
     /// A server's floor to be kept across a restart: the hold's name and how long.
     pub floor: Option<(String, Duration)>,
+    /// The server has heard of this device what this database does not know.
+    pub restored: bool,
 }
 
 /// When a pending entry is looked at again.
@@ -317,9 +322,14 @@ impl Rules {
 
     /// Whether "still in progress" was heard too often.
     pub(super) fn collided_out(&mut self, seq: i64) -> bool {
+        self.refused_too_often(seq, COLLISIONS)
+    }
+
+    /// Counts a 409 or 412 of an entry, and says whether there were more than that.
+    pub(super) fn refused_too_often(&mut self, seq: i64, most: u32) -> bool {
         let collisions = self.collisions.entry(seq).or_default();
         *collisions += 1;
-        *collisions > COLLISIONS
+        *collisions > most
     }
 
     /// Counts a lane into a row of lanes with the same trouble, and says whether the row is long enough.

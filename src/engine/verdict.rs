@@ -41,18 +41,14 @@ impl Rules {
                 self.busy(attempt, *status, *possibly_applied, *floor, now)
             }
             Outcome::Unauthorized { status } => self.unauthorized(attempt, *status, now),
-            Outcome::Conflict { status, .. } => {
-                self.understood(attempt, now);
-                let error = format!("the server answered {status}: it holds a revision that this write does not beat");
-                failed(Reason::Conflict, false, Some(*status), error)
-            }
+            Outcome::Conflict { status, learned } => self.conflict(attempt, *status, learned, now),
             Outcome::Collision { status, floor } => self.collision(attempt, *status, *floor, now),
             Outcome::Refused { status } => self.refused(attempt, *status, now),
             Outcome::Unproven { status, why } => self.unproven(attempt, *status, why, now),
         }
     }
 
-    fn acked(&mut self, attempt: &Attempt, status: u16, learned: &Learned, now: Duration) -> Judgement {
+    pub(super) fn acked(&mut self, attempt: &Attempt, status: u16, learned: &Learned, now: Duration) -> Judgement {
         self.success(attempt, now);
         Judgement {
             verdict: Verdict::Acked {
@@ -65,6 +61,7 @@ impl Rules {
             error: None,
             next: Next::Gone,
             floor: None,
+            restored: false,
         }
     }
 
@@ -77,6 +74,7 @@ impl Rules {
             error: Some(why.to_owned()),
             next: Next::Queue,
             floor: None,
+            restored: false,
         }
     }
 
@@ -87,7 +85,13 @@ impl Rules {
         self.unknown(attempt, None, why.to_owned(), None, now)
     }
 
-    fn faulty(&mut self, attempt: &Attempt, status: u16, floor: Option<Duration>, now: Duration) -> Judgement {
+    pub(super) fn faulty(
+        &mut self,
+        attempt: &Attempt,
+        status: u16,
+        floor: Option<Duration>,
+        now: Duration,
+    ) -> Judgement {
         let probed = attempt.probe && self.endpoint(&attempt.kind).gate.why().is_some();
         if status >= 500 && (self.faulty_enough(attempt) || probed) {
             let level = self.endpoint(&attempt.kind).gate.next_level();
@@ -210,7 +214,7 @@ impl Rules {
         pending(Verdict::Unknown, true, status, error, wait)
     }
 
-    fn wait(&self, attempt: &Attempt, floor: Option<Duration>, now: Duration) -> Next {
+    pub(super) fn wait(&self, attempt: &Attempt, floor: Option<Duration>, now: Duration) -> Next {
         let floor = floor.map_or(now, |floor| now + floor);
         Next::Wait { due: self.own(attempt.attempts, now).max(floor), floor }
     }
@@ -223,7 +227,7 @@ impl Rules {
     }
 
     /// A conflict is a proper answer: the endpoint neither refuses everybody nor fails.
-    fn understood(&mut self, attempt: &Attempt, now: Duration) {
+    pub(super) fn understood(&mut self, attempt: &Attempt, now: Duration) {
         let endpoint = self.endpoint(&attempt.kind);
         endpoint.refusals = None;
         endpoint.faulty.clear();
@@ -232,7 +236,7 @@ impl Rules {
 }
 
 pub(super) fn pending(verdict: Verdict, attempted: bool, status: Option<u16>, error: String, next: Next) -> Judgement {
-    Judgement { verdict, attempted, status, error: Some(error), next, floor: None }
+    Judgement { verdict, attempted, status, error: Some(error), next, floor: None, restored: false }
 }
 
 pub(super) fn failed(reason: Reason, possibly_sent: bool, status: Option<u16>, error: String) -> Judgement {
@@ -243,5 +247,6 @@ pub(super) fn failed(reason: Reason, possibly_sent: bool, status: Option<u16>, e
         error: Some(error),
         next: Next::Gone,
         floor: None,
+        restored: false,
     }
 }

@@ -91,6 +91,7 @@ fn not_delivered(entry: &Entry) -> Error {
         Some(Reason::OutcomeUnknown) => "it may have been applied, and its endpoint forbids sending it twice",
         Some(Reason::Unproven) => "the server never proved that it has it",
         Some(Reason::Undecryptable) => "its record on disk was changed or damaged",
+        Some(Reason::ParentGone) => "an entry that it depends on was removed",
         None => "it was given up",
     };
     let status = entry.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     cipher::Binding,
-    entry::Receipt,
+    entry::{Action, Receipt},
     error::{Error, Result},
-    store::{Inserted, NewEntry},
+    reference,
+    store::{Inserted, NewEntry, Parent},
     wake::Wake,
 };
 
@@ -53,6 +54,10 @@ impl Outbox {
             bytes: payload.as_bytes().len() as u64,
             payload: seal::seal(&master, &binding, &payload, &options),
             chosen_id: options.id.is_some(),
+            action: options.action,
+            payload_version: endpoint.payload_version,
+            annihilates: options.action == Some(Action::Delete) && endpoint.creates(),
+            parents: parents(&payload, &options),
         };
         let inserted = store.enqueue(vec![entry], settings.limits.entries, self.now()).await?;
         match inserted.into_iter().next() {
@@ -65,4 +70,21 @@ impl Outbox {
         }
         Ok(Receipt { id, kind: kind.to_owned(), key: options.key })
     }
+}
+
+/// What comes before an entry: what it says itself, and what its payload and its params refer to.
+fn parents(payload: &Payload, options: &EnqueueOptions) -> Vec<Parent> {
+    let mut parents: Vec<Parent> = options.after.iter().map(|id| Parent { id: *id, needs_id: false }).collect();
+    let text = match payload {
+        Payload::Json(value) => value.get(),
+        Payload::Bytes { .. } => "",
+    };
+    let texts = options.params.values().map(String::as_str).chain([text]);
+    for id in texts.flat_map(reference::named) {
+        match parents.iter_mut().find(|parent| parent.id == id) {
+            Some(parent) => parent.needs_id = true,
+            None => parents.push(Parent { id, needs_id: true }),
+        }
+    }
+    parents
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    entry::Queue,
+    entry::{Action, Queue},
     error::{Error, Result},
 };
 
@@ -103,6 +103,14 @@ pub struct EnqueueOptions {
     /// UUID version 7.
     #[serde(default)]
     pub id: Option<Uuid>,
+    /// What it does to the thing. Default: it is written, and what is known of the thing decides whether that creates or changes it.
+    /// `delete` takes a key, an endpoint with a `delete`, and the payload `null`.
+    #[serde(default)]
+    pub action: Option<Action>,
+    /// Entries that must be delivered before this one; up to 64. Default: none. Those that the payload or a param refers to are
+    /// waited for as well.
+    #[serde(default)]
+    pub after: Vec<Uuid>,
 }
 
 /// Shows what is set, never a value.

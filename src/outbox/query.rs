@@ -105,12 +105,12 @@ impl Outbox {
     }
 
     fn explained(&self, row: Row) -> Entry {
-        let Row { seq, mut entry, behind, .. } = row;
+        let Row { seq, mut entry, behind, waits_on, .. } = row;
         let Parts { board, settings, .. } = self.parts();
         entry.waiting_for = (entry.state == State::Pending).then(|| match settings.endpoint(&entry.kind) {
             None => WaitingFor::Endpoint,
             Some(endpoint) if endpoint.url.origin(settings.base_url().as_ref()).is_none() => WaitingFor::Endpoint,
-            Some(_) => board.waiting_for(seq, &entry.kind, behind),
+            Some(_) => board.waiting_for(seq, &entry.kind, behind, waits_on),
         });
         entry
     }

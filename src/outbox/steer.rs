@@ -167,7 +167,7 @@ impl Outbox {
         }
         let filter = filter.checked()?;
         let account = self.account().await?;
-        let done: Discarded = self.parts().store.discard(&account, &filter, self.now()).await?.into();
+        let done: Discarded = self.parts().store.discard(&account, &filter, false, self.now()).await?.into();
         if let (Some(id), true) = (only, done == Discarded::default()) {
             return Err(Error::NotFound(id));
         }

@@ -90,7 +90,7 @@ fn target(endpoint: &Endpoint, options: &EnqueueOptions) -> Result<()> {
             "`params` has {given} entries and may have {PARAMS}: give what the URL names"
         )));
     }
-    endpoint.url.check(options.key.as_deref(), &options.params)
+    endpoint.check_values(options.action, options.key.as_deref(), &options.params)
 }
 
 /// `type/subtype; name=value; name="quoted"` as RFC 9110, 8.3.1 says.

@@ -9,6 +9,7 @@ use super::{
     Existing, Inserted, NewEntry,
     fault::Fault,
     feed::{self, Changed},
+    relations,
     sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, places, rows},
     tx::Tx,
     writer::Job,
@@ -18,23 +19,25 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Rows per statement: SQLite takes 32 766 values, an entry has 16.
+/// Rows per statement: SQLite takes 32 766 values, an entry has 20.
 const CHUNK: usize = 500;
 /// Values of one entry.
-const WIDTH: usize = 16;
+const WIDTH: usize = 20;
 
 /// One statement for an entry, its payload and its lane, so that a batch is one statement too, and needs neither
 /// `BEGIN` nor `COMMIT` around it. `most` is the quota; NULL when it was looked at before.
 /// Temporary: belongs to the write connection.
 const SET_UP: &str = "
 CREATE TEMP VIEW inbox AS SELECT NULL AS id, NULL AS account, NULL AS kind, NULL AS key, NULL AS queue, NULL AS content_type, NULL AS bytes,
-    NULL AS device, NULL AS now, NULL AS most, NULL AS generation, NULL AS key_id, NULL AS wrapped_key, NULL AS digest, NULL AS params, NULL AS body;
+    NULL AS device, NULL AS now, NULL AS most, NULL AS generation, NULL AS key_id, NULL AS wrapped_key, NULL AS digest, NULL AS params, NULL AS body,
+    NULL AS action, NULL AS payload_version, NULL AS annihilates, NULL AS unmet;
 CREATE TEMP TRIGGER inbox_insert INSTEAD OF INSERT ON inbox BEGIN
-    INSERT INTO lanes (account, kind, key) SELECT NEW.account, NEW.kind, NEW.key
+    INSERT INTO lanes (account, kind, key, touched_at) SELECT NEW.account, NEW.kind, NEW.key, NEW.now
         WHERE NEW.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lanes WHERE account = NEW.account AND kind = NEW.kind AND key = NEW.key);
-    INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, head, lane, base)
-        SELECT NEW.id, NEW.account, NEW.kind, NEW.key, NEW.queue, NEW.content_type, NEW.bytes, NEW.device, NEW.now, NEW.now, NEW.key IS NULL,
-               l.lane, coalesce(l.seen, 0)
+    INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, action, payload_version,
+            annihilates, unmet, head, lane, base)
+        SELECT NEW.id, NEW.account, NEW.kind, NEW.key, NEW.queue, NEW.content_type, NEW.bytes, NEW.device, NEW.now, NEW.now, NEW.action,
+               NEW.payload_version, NEW.annihilates, NEW.unmet, NEW.key IS NULL, l.lane, coalesce(l.seen, 0)
         FROM (SELECT 1) LEFT JOIN lanes l ON l.account = NEW.account AND l.kind = NEW.kind AND l.key = NEW.key;
     INSERT INTO payloads (seq, generation, key_id, wrapped_key, digest, params, body)
         VALUES (last_insert_rowid(), NEW.generation, NEW.key_id, NEW.wrapped_key, NEW.digest, NEW.params, NEW.body);
@@ -95,6 +98,15 @@ pub(super) async fn apply(
             job.answer = Some(Err(refusal));
             continue;
         }
+        if fresh.iter().any(|entry| !entry.parents.is_empty()) {
+            // A parent may be among what was taken so far.
+            take(tx, device, &inserts);
+            inserts.clear();
+            if let Some(refusal) = relations::refusal(tx, &fresh).await? {
+                job.answer = Some(Err(refusal));
+                continue;
+            }
+        }
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries {
             if let Some(existing) = before.existing.get(&entry.id) {
@@ -108,6 +120,12 @@ pub(super) async fn apply(
             }
             *before.live.entry(entry.account.clone()).or_default() += 1;
             inserts.push(Insert { entry, now: *now, most: None });
+            if !entry.parents.is_empty() || entry.annihilates {
+                // What it does to others depends on what is there when it comes in.
+                take(tx, device, &inserts);
+                inserts.clear();
+                relations::push(&mut tx.batch, entry, *now);
+            }
             answers.push(Inserted::New);
         }
         job.answer = Some(Ok(answers));
@@ -118,7 +136,7 @@ pub(super) async fn apply(
 
 /// Whether nothing has to be looked up before these are inserted, unless a quota is reached.
 pub(super) fn is_plain(job: &Job<Enqueue, Vec<Inserted>>) -> bool {
-    job.input.entries.iter().all(|entry| !entry.chosen_id)
+    job.input.entries.iter().all(|entry| !entry.chosen_id && entry.parents.is_empty() && !entry.annihilates)
 }
 
 /// Commits plain batches without a look before, in one hop. A quota that is reached fails all of it with
@@ -311,7 +329,13 @@ fn existing_from(entry: &NewEntry) -> Existing {
 impl Insert<'_> {
     fn change(&self) -> Changed {
         let NewEntry { id, kind, account, .. } = self.entry;
-        Changed { id: *id, kind: kind.clone(), state: Some(State::Pending), account: account.as_str().into() }
+        Changed {
+            id: *id,
+            kind: kind.clone(),
+            state: Some(State::Pending),
+            account: account.as_str().into(),
+            conflict: false,
+        }
     }
 }
 
@@ -324,7 +348,7 @@ fn push_inserts(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
     for inserts in inserts.chunks(CHUNK) {
         batch.push(&format!(
             "INSERT INTO temp.inbox (id, account, kind, key, queue, content_type, bytes, device, now, most, \
-                 generation, key_id, wrapped_key, digest, params, body) VALUES {}",
+                 generation, key_id, wrapped_key, digest, params, body, action, payload_version, annihilates, unmet) VALUES {}",
             rows(inserts.len(), WIDTH)
         ));
         for Insert { entry, now, most } in inserts {
@@ -343,6 +367,10 @@ fn push_inserts(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
                 .bind(payload.digest.clone())
                 .bind(payload.params.clone())
                 .bind(payload.body.clone());
+            batch.bind(entry.action.map(|action| action.as_str())).bind(i64::from(entry.payload_version));
+            // As many as there could be: those that are met already are taken off once they are in.
+            let parents = i64::try_from(entry.parents.len()).unwrap_or(i64::MAX);
+            batch.bind(i64::from(entry.annihilates)).bind(parents);
         }
     }
 }

@@ -14,15 +14,18 @@ use crate::entry::State;
 
 /// Temporary: they belong to this connection, live in memory and roll back with the transaction.
 const SET_UP: &str = "
-CREATE TEMP TABLE feed (what TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, state TEXT, account TEXT NOT NULL);
+CREATE TEMP TABLE feed (what TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, state TEXT, account TEXT NOT NULL, conflict INTEGER NOT NULL);
 CREATE TEMP TRIGGER feed_state AFTER UPDATE OF state ON main.entries WHEN OLD.state <> NEW.state BEGIN
-    INSERT INTO feed VALUES ('state', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account);
+    INSERT INTO feed VALUES ('state', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account, NEW.notice > OLD.notice);
 END;
 CREATE TEMP TRIGGER feed_gone AFTER DELETE ON main.entries BEGIN
-    INSERT INTO feed VALUES ('state', OLD.seq, OLD.id, OLD.kind, NULL, OLD.account);
+    INSERT INTO feed VALUES ('state', OLD.seq, OLD.id, OLD.kind, NULL, OLD.account, 0);
 END;
 CREATE TEMP TRIGGER feed_head AFTER UPDATE OF head ON main.entries WHEN OLD.head = 0 AND NEW.head = 1 BEGIN
-    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account);
+    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account, 0);
+END;
+CREATE TEMP TRIGGER feed_unmet AFTER UPDATE OF unmet ON main.entries WHEN OLD.unmet > 0 AND NEW.unmet = 0 BEGIN
+    INSERT INTO feed VALUES ('head', NEW.seq, NEW.id, NEW.kind, NEW.state, NEW.account, 0);
 END;";
 
 /// One state change; `None` when the row is gone.
@@ -32,6 +35,8 @@ pub(super) struct Changed {
     pub(super) kind: String,
     pub(super) state: Option<State>,
     pub(super) account: Arc<str>,
+    /// It met a newer write on the server.
+    pub(super) conflict: bool,
 }
 
 /// Called once per write connection.
@@ -42,7 +47,7 @@ pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Faul
 
 /// Adds the one statement that empties the feed and answers the state changes, where nobody asks for heads.
 pub(super) fn push_changes(batch: &mut Batch) -> usize {
-    batch.push("DELETE FROM temp.feed RETURNING what, id, kind, state, account")
+    batch.push("DELETE FROM temp.feed RETURNING what, id, kind, state, account, conflict")
 }
 
 /// Reads the rows of that statement.
@@ -54,11 +59,12 @@ pub(super) fn changes(rows: &[SqliteRow]) -> Result<Vec<Changed>, Fault> {
 /// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the
 /// emptying.
 pub(super) fn push(batch: &mut Batch) -> usize {
-    let first = batch.push("SELECT seq, id, kind, state, account FROM temp.feed WHERE what = 'state' ORDER BY rowid");
+    let first =
+        batch.push("SELECT seq, id, kind, state, account, conflict FROM temp.feed WHERE what = 'state' ORDER BY rowid");
     batch.push(
         // CROSS: the feed is always the smaller one, which SQLite cannot know.
         "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f CROSS JOIN entries e ON e.seq = f.seq \
-         WHERE f.what = 'head' AND e.state = 'pending' AND e.head = 1 ORDER BY e.seq",
+         WHERE f.what = 'head' AND e.state = 'pending' AND e.head = 1 AND e.unmet = 0 ORDER BY e.seq",
     );
     batch.push("DELETE FROM temp.feed");
     first
@@ -71,6 +77,7 @@ pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
         kind: get(row, "kind")?,
         state: get::<Option<&str>>(row, "state")?.and_then(State::parse),
         account: get::<&str>(row, "account")?.into(),
+        conflict: get::<i64>(row, "conflict")? != 0,
     })
 }
 

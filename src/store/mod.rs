@@ -5,6 +5,7 @@
 
 mod advance;
 mod ballast;
+mod decide;
 mod enqueue;
 mod fault;
 mod feed;
@@ -15,10 +16,12 @@ mod open;
 mod pragmas;
 mod prune;
 mod read;
+mod relations;
 mod salvage;
 mod shared;
 mod sql;
 mod tx;
+mod types;
 mod verbs;
 mod writer;
 
@@ -27,7 +30,7 @@ mod tests;
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -39,14 +42,22 @@ use uuid::Uuid;
 
 use self::{
     advance::Advance,
+    decide::{Noticed, Observe, Resolve, Rewrite},
     enqueue::Enqueue,
     prune::Prune,
     shared::Shared,
     verbs::{Discard, Retry, Setting},
     writer::{Command, Job},
 };
+pub use self::{
+    decide::Choice,
+    types::{
+        Claim, Discarded, Done, Edit, Existing, Filter, FormerKey, Head, Inserted, Keep, Loaded, NewEntry, Opened,
+        Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught, Thing, Verdict,
+    },
+};
 use crate::{
-    entry::{Change, Counts, Entry, Queue, Reason, State},
+    entry::{Change, Counts, Known, State},
     error::{Error, Result},
 };
 
@@ -54,7 +65,7 @@ use crate::{
 const STATES: [State; 5] = [State::Pending, State::Inflight, State::Acked, State::Failed, State::Superseded];
 
 /// Repeats the literal predicate of `entries_due`, or SQLite would not use it.
-const HEADS: &str = "SELECT seq, lane FROM entries WHERE account = ? AND kind = ? AND state = 'pending' AND head = 1 AND seq > ? ORDER BY seq LIMIT ?";
+const HEADS: &str = "SELECT seq, lane FROM entries WHERE account = ? AND kind = ? AND state = 'pending' AND head = 1 AND unmet = 0 AND seq > ? ORDER BY seq LIMIT ?";
 
 /// A handle to the database; clones share it. The database closes with the last clone, or with [`Store::close`].
 #[derive(Clone)]
@@ -72,282 +83,6 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("folder", &self.shared.folder).finish_non_exhaustive()
     }
-}
-
-/// How a database was opened.
-#[derive(Debug)]
-pub struct Opened {
-    /// The database, working.
-    pub store: Store,
-    /// Set when a corrupt database was moved aside and salvaged.
-    pub salvaged: Option<Salvage>,
-}
-
-/// What became of a corrupt database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Salvage {
-    /// Where it is now, unchanged.
-    pub aside: PathBuf,
-    /// Entries that are in the new database.
-    pub entries: u64,
-    /// Entries that are not, if that can still be known.
-    pub lost: Option<u64>,
-}
-
-/// A new entry, sealed.
-#[derive(Debug, Clone)]
-pub struct NewEntry {
-    /// Names it for ever.
-    pub id: Uuid,
-    /// Whose it is; `""` when accounts are not used.
-    pub account: String,
-    /// The endpoint's name.
-    pub kind: String,
-    /// The thing that it is about.
-    pub key: Option<String>,
-    /// How its lane treats it.
-    pub queue: Queue,
-    /// Media type of the payload.
-    pub content_type: String,
-    /// Size of the payload before sealing.
-    pub bytes: u64,
-    /// What to deliver.
-    pub payload: SealedPayload,
-    /// The caller chose the id: look for an earlier entry of that id first (otherwise it is random and needs no look).
-    pub chosen_id: bool,
-}
-
-/// Ciphertext of one payload generation.
-#[derive(Clone)]
-pub struct SealedPayload {
-    /// Rises with every edit.
-    pub generation: u32,
-    /// The master key that wraps the data key.
-    pub key_id: [u8; 16],
-    /// The wrapped data key.
-    pub wrapped_key: Vec<u8>,
-    /// The payload. Empty when it is gone because the entry is settled: a sealed payload is never empty.
-    pub body: Vec<u8>,
-    /// Values of the URL template.
-    pub params: Option<Vec<u8>>,
-    /// Of payload and params, to know the same bytes again; outlives them.
-    pub digest: Vec<u8>,
-}
-
-impl fmt::Debug for SealedPayload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedPayload")
-            .field("generation", &self.generation)
-            .field("bytes", &self.body.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// What became of one new entry.
-#[derive(Debug, Clone)]
-pub enum Inserted {
-    /// It is on disk.
-    New,
-    /// An entry of that chosen id exists, maybe of another account; the caller compares digests.
-    Exists(Existing),
-}
-
-/// What is needed to tell whether an entry holds the same bytes.
-#[derive(Debug, Clone)]
-pub struct Existing {
-    /// The chosen id.
-    pub id: Uuid,
-    /// Whose it is.
-    pub account: String,
-    /// Its kind.
-    pub kind: String,
-    /// The thing that it is about.
-    pub key: Option<String>,
-    /// Media type of its payload.
-    pub content_type: String,
-    /// Payload generation that the digest belongs to.
-    pub generation: u32,
-    /// The master key that wraps the data key.
-    pub key_id: [u8; 16],
-    /// The wrapped data key.
-    pub wrapped_key: Vec<u8>,
-    /// The sealed digest.
-    pub digest: Vec<u8>,
-}
-
-/// A lane's head that may be sent: light.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// The entry.
-    pub seq: i64,
-    /// Its lane; none for an entry without a key, which is a lane of its own.
-    pub lane: Option<i64>,
-}
-
-/// Everything an attempt needs.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// Order of enqueue; names the row for ever.
-    pub seq: i64,
-    /// Names the entry for ever.
-    pub id: Uuid,
-    /// Whose it is.
-    pub account: String,
-    /// The endpoint's name.
-    pub kind: String,
-    /// The thing that it is about.
-    pub key: Option<String>,
-    /// Its lane.
-    pub lane: Option<i64>,
-    /// How its lane treats it.
-    pub queue: Queue,
-    /// Media type of the payload.
-    pub content_type: String,
-    /// Counted so far.
-    pub attempts: u32,
-    /// An attempt has begun and no definitive answer came.
-    pub possibly_sent: bool,
-    /// Wall clock of the first byte that may have left under the current idempotency key, ms; None if never.
-    pub first_sent_at: Option<i64>,
-    /// The highest server revision that the lane had seen at enqueue.
-    pub base: u64,
-    /// The wire revision, once claimed.
-    pub revision: Option<u64>,
-    /// The installation that enqueued it.
-    pub device: Uuid,
-    /// n of `"<id>.<n>"`
-    pub key_suffix: u32,
-    /// `ifUnknown: "hold"` is overridden for the next attempt (`retry(id, { force })`).
-    pub forced: bool,
-    /// Highest own revision of the lane.
-    pub lane_revision: u64,
-    /// The id that the server gave the thing.
-    pub canonical_id: Option<String>,
-    /// What to deliver.
-    pub payload: SealedPayload,
-    /// The sealed frozen request, once claimed.
-    pub request: Option<Vec<u8>>,
-}
-
-/// Marks one entry as in flight and possibly sent, before any byte leaves.
-#[derive(Debug, Clone)]
-pub struct Claim {
-    /// The entry.
-    pub seq: i64,
-    /// The claim fails if the row has another generation.
-    pub generation: u32,
-    /// On the wire.
-    pub revision: u64,
-    /// Sealed. None when it is frozen already; the claim fails if it is not, or if another one is frozen and possibly
-    /// sent.
-    pub request: Option<Vec<u8>>,
-}
-
-/// What came of one attempt. Does nothing when the row is not in flight.
-#[derive(Debug, Clone)]
-pub struct Settle {
-    /// The entry.
-    pub seq: i64,
-    /// HTTP status of the answer; the one before stays if there was none.
-    pub status: Option<u16>,
-    /// In words.
-    pub error: Option<String>,
-    /// Counts as an attempt.
-    pub attempted: bool,
-    /// What it means.
-    pub verdict: Verdict,
-}
-
-/// What an attempt's outcome means for the entry.
-#[derive(Debug, Clone)]
-pub enum Verdict {
-    /// Payload, params and request are removed at once (digest and wrapped key stay); the lane learns.
-    Acked {
-        /// The id that the server gave the thing.
-        canonical_id: Option<String>,
-        /// What the server says it holds now; ignored from 2^53 on.
-        revision: Option<u64>,
-        /// Strong tag of what the server holds now.
-        etag: Option<String>,
-    },
-    /// When a `latest` entry is not possibly sent and a newer pending `latest` one comes right after it in its lane,
-    /// it becomes superseded by that one.
-    Failed {
-        /// Why.
-        reason: Reason,
-        /// Whether the server may have applied it.
-        possibly_sent: bool,
-    },
-    /// Back to pending: nothing left the machine in this attempt. If the entry was not possibly sent before this
-    /// claim, it is not now, and the frozen request
-    /// and revision are dropped (and a newer `latest` entry right after it replaces it); otherwise they stay and it
-    /// stays possibly sent.
-    Unsent {
-        /// What [`Loaded::possibly_sent`] said before the claim.
-        was_possibly_sent: bool,
-    },
-    /// Back to pending, outcome unknown: it stays possibly sent and frozen.
-    Unknown,
-    /// Back to pending after a definitive "not applied": not possibly sent, thawed, `key_suffix` + 1 (and a newer
-    /// `latest` entry right after it replaces it).
-    NotApplied,
-}
-
-/// What a batch did.
-#[derive(Debug, Clone, Default)]
-pub struct Done {
-    /// Seqs that were really claimed.
-    pub claimed: Vec<i64>,
-    /// Entries that became heads of their lanes by this batch.
-    pub promoted: Vec<Promoted>,
-}
-
-/// A pending entry that became the head of its lane.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Promoted {
-    /// Whose it is.
-    pub account: String,
-    /// Its kind.
-    pub kind: String,
-    /// It.
-    pub head: Head,
-}
-
-/// Filter of `list`, `retry`, `discard`. All fields are ANDed; empty matches all of the account.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// One of these, at most 30 000.
-    pub ids: Option<Vec<Uuid>>,
-    /// In one of these states.
-    pub states: Option<Vec<State>>,
-    /// Of this kind.
-    pub kind: Option<String>,
-    /// About this thing.
-    pub key: Option<String>,
-}
-
-/// One row of `list`: the entry as stored, and what is needed to say why it waits.
-#[derive(Debug, Clone)]
-pub struct Row {
-    /// Order of enqueue.
-    pub seq: i64,
-    /// As stored; `waiting_for` is not.
-    pub entry: Entry,
-    /// Whose it is.
-    pub account: String,
-    /// The first entry of its lane, which comes before it.
-    pub behind: Option<Uuid>,
-}
-
-/// What `discard` did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discarded {
-    /// Gone.
-    pub ids: Vec<Uuid>,
-    /// Of these, the ones whose outcome is unknown.
-    pub possibly_applied: Vec<Uuid>,
-    /// In flight now: not touched.
-    pub inflight: Vec<Uuid>,
 }
 
 impl Store {
@@ -402,7 +137,8 @@ impl Store {
         if settles.is_empty() && claims.is_empty() {
             return Ok(Done::default());
         }
-        self.write(Advance { settles, claims, now }, Command::Advance).await
+        let restored = settles.iter().any(|settle| settle.restored).then(Uuid::new_v4);
+        self.write(Advance { settles, claims, restored, now }, Command::Advance).await
     }
 
     /// Owner only, at take-over: in-flight rows of a dead process become pending, still possibly sent. Answers how
@@ -413,16 +149,61 @@ impl Store {
 
     /// Failed entries become pending: definitively refused ones under a new idempotency key, possibly sent ones as
     /// they are; `outcome-unknown` only with `force`, which is noted in
-    /// the row. Pending ones are untouched. Answers the ids of both.
+    /// the row; what met a newer write above that, and so do lost ones that the filter names. What depends on something that
+    /// is gone goes on without it, unless it needs its id. Pending ones are untouched. Answers the ids of both.
     pub async fn retry(&self, account: &str, filter: &Filter, force: bool, now: i64) -> Result<Vec<Uuid>> {
         filter.check()?;
         self.write(Retry { account: account.to_owned(), filter: filter.clone(), force, now }, Command::Retry).await
     }
 
-    /// Deletes rows that are not in flight; a possibly-sent one leaves a tombstone.
-    pub async fn discard(&self, account: &str, filter: &Filter, now: i64) -> Result<Discarded> {
+    /// Deletes rows that are not in flight; a possibly-sent one leaves a tombstone. What waits for one of them goes too with
+    /// `cascade`, and fails with [`crate::entry::Reason::ParentGone`] without.
+    pub async fn discard(&self, account: &str, filter: &Filter, cascade: bool, now: i64) -> Result<Discarded> {
         filter.check()?;
-        self.write(Discard { account: account.to_owned(), filter: filter.clone(), now }, Command::Discard).await
+        let discard = Discard { account: account.to_owned(), filter: filter.clone(), cascade, now };
+        self.write(discard, Command::Discard).await
+    }
+
+    /// Notes what an app has read of a thing on the server; its lane need not exist. Entries stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a revision from 2^53 on.
+    pub async fn observe(&self, account: &str, kind: &str, key: &str, known: &Known, now: i64) -> Result<()> {
+        if known.revision.is_some_and(|revision| revision >= advance::BOUND) {
+            return Err(Error::argument("`revision` must be below 2^53, which is what every JSON number can hold"));
+        }
+        let (account, kind, key) = (account.to_owned(), kind.to_owned(), key.to_owned());
+        self.write(Observe { account, kind, key, known: known.clone(), now }, Command::Observe).await
+    }
+
+    /// Gives an entry another payload and makes it pending, under a new idempotency key if it was ever sent. Answers false
+    /// when it is in flight, settled, may have been applied, or has another generation than the one before that of the
+    /// payload.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the new payload refers to an entry that is not there, or that came later.
+    pub async fn edit(&self, edit: Edit, now: i64) -> Result<bool> {
+        self.write((edit, now), Command::Edit).await
+    }
+
+    /// Decides for an entry that was beaten on the server. Answers false when it was not.
+    pub async fn resolve(&self, account: &str, id: Uuid, choice: Choice, now: i64) -> Result<bool> {
+        self.write(Resolve { account: account.to_owned(), id, choice, now }, Command::Resolve).await
+    }
+
+    /// Puts the payload of a never-sent entry into a newer form. Answers false when it is not one any more, or was edited.
+    pub async fn rewrite(&self, seq: i64, payload: SealedPayload, bytes: u64, payload_version: u32) -> Result<bool> {
+        self.write(Rewrite { seq, payload, bytes, payload_version }, Command::Rewrite).await
+    }
+
+    /// Somebody has read of these conflicts. Answers the ones that nobody had read of.
+    pub async fn conflicts_read(&self, account: &str, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = Filter { ids: Some(ids.to_vec()), ..Filter::default() };
+        filter.check()?;
+        self.write(Noticed { account: account.to_owned(), ids: ids.to_vec() }, Command::Noticed).await
     }
 
     /// Survives a restart.
@@ -445,10 +226,10 @@ impl Store {
         self.write(Setting::Floor { name: name.to_owned(), remaining_ms, now }, Command::Set).await
     }
 
-    /// Deletes settled rows over the number to keep and those older than `max_age_ms`, at most 1000 a call, and gives
-    /// their room back to the disk. Answers whether more is left. Owner only.
-    pub async fn prune(&self, keep_newest: u64, now: i64, max_age_ms: i64) -> Result<bool> {
-        self.write(Prune { keep_newest, now, max_age_ms }, Command::Prune).await
+    /// Deletes what is older or more than `keep` says, a bounded number of rows a call, and gives their room back to the
+    /// disk. Answers whether more is left. Owner only.
+    pub async fn prune(&self, keep: Keep, now: i64) -> Result<bool> {
+        self.write(Prune { keep, now }, Command::Prune).await
     }
 
     /// Writes the WAL into the database and empties it. Owner only.
@@ -522,9 +303,14 @@ impl Store {
         self.read_counts(account).await
     }
 
-    /// The id of this installation.
+    /// Conflicts that nobody has read of, oldest first.
+    pub async fn conflicts(&self, account: &str, limit: u32) -> Result<Vec<Row>> {
+        self.read_conflicts(account, limit).await
+    }
+
+    /// The id of this installation. Another one after it was found out that the database is an older copy.
     pub fn device(&self) -> Uuid {
-        self.shared.device
+        self.shared.device()
     }
 
     // ---- what callers subscribe to ----

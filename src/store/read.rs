@@ -6,13 +6,13 @@ use sqlx::{Sqlite, pool::PoolConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Filter, Head, Loaded, Row, SealedPayload, Store,
+    Filter, FormerKey, Head, Loaded, Row, SealedPayload, Store, Thing,
     fault::Fault,
     filter::Condition,
     sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
 };
 use crate::{
-    entry::{Counts, Entry, Queue, Reason, State},
+    entry::{Action, Counts, Entry, Queue, Reason, State},
     error::{Error, Result},
 };
 
@@ -24,8 +24,11 @@ const REOPENING: Duration = Duration::from_millis(20);
 /// What a [`Row`] is made of. The head of the lane is what a row behind it waits for.
 const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
     e.revision, e.canonical_id, e.successor, e.content_type, e.bytes, e.created_at, e.updated_at, \
+    e.action, e.lost, e.notice, \
+    (SELECT group_concat(hex(d.parent)) FROM dependencies d WHERE d.seq = e.seq) AS after, \
+    CASE WHEN e.unmet > 0 THEN (SELECT d.waits FROM dependencies d WHERE d.seq = e.seq AND d.state = 'waiting' LIMIT 1) END AS waits_on, \
     CASE WHEN e.state = 'pending' AND e.head = 0 THEN (SELECT b.id FROM entries b \
-        WHERE b.lane = e.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.seq < e.seq ORDER BY b.seq LIMIT 1) END AS behind";
+        WHERE b.lane = e.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.head = 1 ORDER BY b.seq LIMIT 1) END AS behind";
 
 impl Store {
     /// Runs a batch on a read connection.
@@ -79,7 +82,11 @@ impl Store {
         for seqs in seqs.chunks(CHUNK) {
             batch.push(&format!(
                 "SELECT e.seq, e.id, e.account, e.kind, e.key, e.lane, e.queue, e.content_type, e.attempts, e.possibly_sent, e.first_sent_at, \
-                        e.base, e.revision, e.device, e.key_suffix, e.forced, coalesce(l.revision, 0) AS lane_revision, l.canonical_id, \
+                        e.base, e.revision, e.device, e.key_suffix, e.forced, e.action, e.payload_version, coalesce(l.revision, 0) AS lane_revision, \
+                        coalesce(l.seen, 0) AS lane_seen, l.canonical_id, l.etag, l.thing, \
+                        (SELECT group_concat(f.suffix || ':' || f.generation || ':' || f.revision) FROM former_keys f WHERE f.seq = e.seq) AS former_keys, \
+                        (SELECT group_concat(hex(d.parent) || ':' || hex(coalesce(d.canonical_id, ''))) FROM dependencies d \
+                            WHERE d.seq = e.seq AND d.needs_id = 1) AS refs, \
                         p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed \
                  FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
                  WHERE e.seq IN ({}) AND e.state = 'pending' ORDER BY e.seq",
@@ -102,6 +109,14 @@ impl Store {
         batch.bind_id(id).bind(account.to_owned());
         let rows = self.ask_one(batch).await?;
         Ok(self.read(&rows, row)?.pop())
+    }
+
+    pub(super) async fn read_conflicts(&self, account: &str, limit: u32) -> Result<Vec<Row>> {
+        let mut batch = Batch::default();
+        batch.push(&format!("SELECT {ROW} FROM entries e WHERE e.notice = 1 AND e.account = ? ORDER BY e.seq LIMIT ?"));
+        batch.bind(account.to_owned()).bind(i64::from(limit));
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, row)
     }
 
     pub(super) async fn read_payload(&self, account: &str, id: Uuid) -> Result<Option<(Row, SealedPayload)>> {
@@ -223,7 +238,18 @@ fn loaded(row: &SqliteRow) -> Result<Loaded, Fault> {
         key_suffix: get_u32(row, "key_suffix")?,
         forced: get::<i64>(row, "forced")? != 0,
         lane_revision: get_u64(row, "lane_revision")?,
+        lane_seen: get_u64(row, "lane_seen")?,
         canonical_id: get(row, "canonical_id")?,
+        etag: get(row, "etag")?,
+        thing: match get::<Option<&str>>(row, "thing")? {
+            Some("yes") => Thing::Yes,
+            Some("no") => Thing::No,
+            _ => Thing::Unknown,
+        },
+        action: action(row)?,
+        payload_version: get_u32(row, "payload_version")?,
+        former_keys: gathered(row, "former_keys", former_key)?,
+        references: gathered(row, "refs", reference)?,
         payload: sealed(row)?,
         request: get(row, "sealed")?,
     })
@@ -238,6 +264,30 @@ fn sealed(row: &SqliteRow) -> Result<SealedPayload, Fault> {
         params: get(row, "params")?,
         body: get::<Option<Vec<u8>>>(row, "body")?.unwrap_or_default(),
     })
+}
+
+fn action(row: &SqliteRow) -> Result<Option<Action>, Fault> {
+    Ok(get::<Option<&str>>(row, "action")?.and_then(Action::parse))
+}
+
+/// What `group_concat` has put together: one text for what is nearly always nothing.
+fn gathered<T>(row: &SqliteRow, column: &str, part: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Fault> {
+    let text = get::<Option<&str>>(row, column)?.unwrap_or_default();
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|text| part(text).ok_or_else(|| Fault::damaged(column))).collect()
+}
+
+fn former_key(text: &str) -> Option<FormerKey> {
+    let mut parts = text.split(':');
+    let (suffix, generation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(FormerKey { suffix, generation, revision: parts.next()?.parse().ok()? })
+}
+
+fn reference(text: &str) -> Option<(Uuid, Option<String>)> {
+    let (id, canonical_id) = text.split_once(':')?;
+    let bytes = (0..canonical_id.len()).step_by(2).map(|at| u8::from_str_radix(canonical_id.get(at..at + 2)?, 16).ok());
+    let canonical_id = String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()?;
+    Some((Uuid::try_parse(id).ok()?, Some(canonical_id).filter(|canonical_id| !canonical_id.is_empty())))
 }
 
 fn queue(row: &SqliteRow) -> Result<Queue, Fault> {
@@ -259,11 +309,21 @@ fn row(row: &SqliteRow) -> Result<Row, Fault> {
         last_error: get(row, "last_error")?,
         revision: get::<Option<i64>>(row, "revision")?.and_then(|revision| u64::try_from(revision).ok()),
         canonical_id: get(row, "canonical_id")?,
+        action: action(row)?,
+        after: gathered(row, "after", |id| Uuid::try_parse(id).ok())?,
         superseded_by: get_optional_id(row, "successor")?,
+        lost: get::<i64>(row, "lost")? != 0,
+        conflict: get::<i64>(row, "notice")? != 0,
         content_type: get(row, "content_type")?,
         bytes: get_u64(row, "bytes")?,
         created_at: get(row, "created_at")?,
         updated_at: get(row, "updated_at")?,
     };
-    Ok(Row { seq: get(row, "seq")?, account: get(row, "account")?, behind: get_optional_id(row, "behind")?, entry })
+    Ok(Row {
+        seq: get(row, "seq")?,
+        account: get(row, "account")?,
+        behind: get_optional_id(row, "behind")?,
+        waits_on: get_optional_id(row, "waits_on")?,
+        entry,
+    })
 }

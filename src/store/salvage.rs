@@ -80,6 +80,12 @@ async fn copy_all(old: &mut SqliteConnection, new: &mut SqliteConnection) -> Res
     let expected = sqlx::query("SELECT sum(n) AS n FROM counts").fetch_one(&mut *old).await.ok();
     let expected = expected.and_then(|row| row.try_get::<i64, _>("n").ok()).and_then(|n| u64::try_from(n).ok());
     let entries = copy_entries(old, new, &lanes).await?;
+    for table in ["dependencies", "former_keys"] {
+        for record in small_table(old, table).await {
+            // What belongs to an entry that was lost is refused.
+            let _ = write(new, table, &[record], "OR REPLACE").await;
+        }
+    }
     // No seq is used twice, also not that of a row that was lost.
     let last = last_number(old, "entries", "seq").await;
     sqlx::query("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'entries'").bind(last).execute(new).await?;

@@ -18,7 +18,7 @@ const CHANGES: usize = 4096;
 /// What handles and the writer share.
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
-    pub(super) device: Uuid,
+    device: RwLock<Uuid>,
     /// None once the database is closed: whoever waits for news then hears that there will be none.
     changes: RwLock<Option<broadcast::Sender<Change>>>,
     pub(super) version: watch::Sender<u64>,
@@ -31,11 +31,19 @@ impl Shared {
         let (changes, _) = broadcast::channel(CHANGES);
         Self {
             folder: folder.to_owned(),
-            device,
+            device: RwLock::new(device),
             changes: RwLock::new(Some(changes)),
             version: watch::Sender::new(0),
             readers: RwLock::new(readers),
         }
+    }
+
+    pub(super) fn device(&self) -> Uuid {
+        *self.device.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn renew_device(&self, device: Uuid) {
+        *self.device.write().unwrap_or_else(PoisonError::into_inner) = device;
     }
 
     pub(super) fn changes(&self) -> broadcast::Receiver<Change> {
@@ -63,9 +71,9 @@ impl Shared {
             if changed.is_empty() {
                 *version += 1;
             }
-            for Changed { id, kind, state, account } in changed {
+            for Changed { id, kind, state, account, conflict } in changed {
                 *version += 1;
-                let change = Change { id, kind, state, seq: *version, account };
+                let change = Change { id, kind, state, seq: *version, account, conflict };
                 // Nobody listens: nothing to tell.
                 let _ = changes.as_ref().map(|changes| changes.send(change));
             }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{
-    Discarded, Filter,
+    Discarded, Filter, decide,
     fault::Fault,
     filter::Condition,
     sql::{Batch, get_id},
@@ -23,6 +23,7 @@ pub(super) struct Retry {
 pub(super) struct Discard {
     pub(super) account: String,
     pub(super) filter: Filter,
+    pub(super) cascade: bool,
     pub(super) now: i64,
 }
 
@@ -47,7 +48,7 @@ pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
     Ok(answers[number].len() as u64)
 }
 
-/// Failed rows become pending; pending ones are answered too.
+/// Failed rows become pending, and lost ones that were named; pending ones are answered too.
 pub(super) async fn retry(tx: &mut Tx<'_>, Retry { account, filter, force, now }: &Retry) -> Result<Vec<Uuid>, Fault> {
     let condition = Condition::new(account, filter);
     let which = &condition.text;
@@ -58,16 +59,50 @@ pub(super) async fn retry(tx: &mut Tx<'_>, Retry { account, filter, force, now }
         condition.bind(&mut tx.batch);
     }
     if filter.wants(State::Failed) {
+        push_retry_without_parents(&mut tx.batch, &condition, *now, &mut numbers);
         push_retry_of_refused(&mut tx.batch, &condition, *now, &mut numbers);
         push_retry_of_possibly_sent(&mut tx.batch, &condition, *force, *now, &mut numbers);
+    }
+    if filter.wants(State::Failed) || filter.wants(State::Superseded) && filter.ids.is_some() {
+        let ended = format!("{} AND {which}", decide::CONTESTED);
+        numbers.push(decide::push_revival(&mut tx.batch, &ended, filter.wants(State::Superseded), *now, |batch| {
+            condition.bind(batch);
+        }));
     }
     let answers = tx.flush().await?;
     ids(numbers.iter().flat_map(|n| &answers[*n]))
 }
 
+/// What it only had to follow is gone: it need not follow any more. What it needed an id of stays failed.
+fn push_retry_without_parents(batch: &mut Batch, condition: &Condition<'_>, now: i64, numbers: &mut Vec<usize>) {
+    let which = format!(
+        "state = 'failed' AND reason = 'parent-gone' AND {} \
+         AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.seq = entries.seq AND d.state = 'gone' AND d.needs_id = 1)",
+        condition.text
+    );
+    batch.push(&format!(
+        "UPDATE entries SET unmet = unmet - (SELECT count(*) FROM dependencies d WHERE d.seq = entries.seq AND d.state = 'gone') WHERE {which}"
+    ));
+    condition.bind(batch);
+    batch.push(&format!(
+        "UPDATE dependencies SET state = 'met' WHERE state = 'gone' AND seq IN (SELECT seq FROM entries WHERE {which})"
+    ));
+    condition.bind(batch);
+    numbers.push(batch.push(&format!(
+        "UPDATE entries SET state = 'pending', reason = NULL, last_error = NULL, updated_at = ? WHERE {which} RETURNING id"
+    )));
+    batch.bind(now);
+    condition.bind(batch);
+}
+
 /// What the server has definitively not applied is sent under a new idempotency key.
 fn push_retry_of_refused(batch: &mut Batch, condition: &Condition<'_>, now: i64, numbers: &mut Vec<usize>) {
-    let which = format!("state = 'failed' AND possibly_sent = 0 AND {}", condition.text);
+    let which = format!(
+        "state = 'failed' AND possibly_sent = 0 AND reason NOT IN ('parent-gone', 'conflict') AND {}",
+        condition.text
+    );
+    decide::push_former_keys(batch, &which);
+    condition.bind(batch);
     batch.push(&format!("DELETE FROM requests WHERE seq IN (SELECT seq FROM entries WHERE {which})"));
     condition.bind(batch);
     numbers.push(batch.push(&format!(
@@ -88,44 +123,80 @@ fn push_retry_of_possibly_sent(
 ) {
     numbers.push(batch.push(&format!(
         "UPDATE entries SET state = 'pending', reason = NULL, forced = ?, updated_at = ? \
-         WHERE state = 'failed' AND possibly_sent = 1 AND (reason IS NOT 'outcome-unknown' OR ?) AND {} RETURNING id",
+         WHERE state = 'failed' AND possibly_sent = 1 AND reason IS NOT 'conflict' AND (reason IS NOT 'outcome-unknown' OR ?) AND {} \
+         RETURNING id",
         condition.text
     )));
     batch.bind(i64::from(force)).bind(now).bind(i64::from(force));
     condition.bind(batch);
 }
 
-/// Deletes what is not in flight.
-pub(super) async fn discard(tx: &mut Tx<'_>, Discard { account, filter, now }: &Discard) -> Result<Discarded, Fault> {
+/// Deletes what is not in flight. With `cascade` also what waits for it, and what waits for that.
+pub(super) async fn discard(
+    tx: &mut Tx<'_>,
+    Discard { account, filter, cascade, now }: &Discard,
+) -> Result<Discarded, Fault> {
     let condition = Condition::new(account, filter);
     let states =
         super::STATES.into_iter().filter(|state| filter.wants(*state)).map(|state| format!("'{}'", state.as_str()));
     let states = states.collect::<Vec<_>>().join(",");
-    let which = format!("state IN ({states}) AND {}", condition.text);
+    let mut which = format!("state IN ({states}) AND {}", condition.text);
     let inflight = tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'inflight' AND {which} ORDER BY seq"));
     condition.bind(&mut tx.batch);
-    let possibly = tx.batch.push(&format!(
-        "SELECT id FROM entries WHERE possibly_sent = 1 AND state IN ('pending', 'failed') AND {which} ORDER BY seq"
-    ));
-    condition.bind(&mut tx.batch);
+    tx.batch.push("CREATE TEMP TABLE IF NOT EXISTS doomed (seq INTEGER PRIMARY KEY, id BLOB NOT NULL)");
+    tx.batch.push("DELETE FROM temp.doomed");
+    let mut cascading = false;
+    if *cascade {
+        // `UNION` ends where nothing new is found.
+        tx.batch.push(&format!(
+            "INSERT INTO temp.doomed (seq, id) WITH RECURSIVE gone (seq, id) AS ( \
+                 SELECT seq, id FROM entries WHERE state <> 'inflight' AND {which} \
+                 UNION SELECT e.seq, e.id FROM gone g JOIN dependencies d ON d.waits = g.id AND d.state = 'waiting' \
+                     JOIN entries e ON e.seq = d.seq WHERE e.state <> 'inflight') \
+             SELECT seq, id FROM gone"
+        ));
+        condition.bind(&mut tx.batch);
+        which = "seq IN (SELECT seq FROM temp.doomed)".into();
+        cascading = true;
+    }
+    let bind = |batch: &mut Batch| {
+        if !cascading {
+            condition.bind(batch);
+        }
+    };
+    let possibly = tx
+        .batch
+        .push(&format!("SELECT id FROM entries WHERE possibly_sent = 1 AND {UNSETTLED} AND {which} ORDER BY seq"));
+    bind(&mut tx.batch);
     tx.batch.push(&format!(
         "INSERT INTO tombstones (id, account, kind, key, revision, key_suffix, created_at) \
          SELECT id, account, kind, key, revision, key_suffix, ? FROM entries \
-         WHERE possibly_sent = 1 AND state IN ('pending', 'failed') AND {which} ON CONFLICT (id) DO NOTHING"
+         WHERE possibly_sent = 1 AND {UNSETTLED} AND {which} ON CONFLICT (id) DO NOTHING"
     ));
     tx.batch.bind(*now);
-    condition.bind(&mut tx.batch);
+    bind(&mut tx.batch);
+    let orphans = tx.batch.push(&format!(
+        "SELECT DISTINCT o.id FROM entries e JOIN dependencies d ON d.waits = e.id AND d.state = 'waiting' JOIN entries o ON o.seq = d.seq \
+         WHERE o.state = 'pending' AND e.seq IN (SELECT seq FROM entries WHERE state <> 'inflight' AND {which}) \
+           AND o.seq NOT IN (SELECT seq FROM entries WHERE state <> 'inflight' AND {which})"
+    ));
+    bind(&mut tx.batch);
+    bind(&mut tx.batch);
     let gone = tx.batch.push(&format!("DELETE FROM entries WHERE state <> 'inflight' AND {which} RETURNING id"));
-    condition.bind(&mut tx.batch);
+    bind(&mut tx.batch);
     let answers = tx.flush().await?;
     Ok(Discarded {
         ids: ids(&answers[gone])?,
         possibly_applied: ids(&answers[possibly])?,
         inflight: ids(&answers[inflight])?,
+        orphaned: ids(&answers[orphans])?,
     })
 }
 
-fn ids<'r>(rows: impl IntoIterator<Item = &'r sqlx::sqlite::SqliteRow>) -> Result<Vec<Uuid>, Fault> {
+/// What a server may have applied unless it said otherwise.
+const UNSETTLED: &str = "(state IN ('pending', 'failed') OR lost = 1)";
+
+pub(super) fn ids<'r>(rows: impl IntoIterator<Item = &'r sqlx::sqlite::SqliteRow>) -> Result<Vec<Uuid>, Fault> {
     rows.into_iter().map(|row| get_id(row, "id")).collect()
 }
 

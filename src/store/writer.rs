@@ -8,9 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Discarded, Done, Inserted, Shared,
+    Discarded, Done, Edit, Inserted, Shared,
     advance::{self, Advance},
     ballast::Ballast,
+    decide::{self, Noticed, Observe, Resolve, Rewrite},
     enqueue::{self, Enqueue},
     fault::Fault,
     feed::Changed,
@@ -58,6 +59,11 @@ pub(super) enum Command {
     Retry(Job<Retry, Vec<Uuid>>),
     Discard(Job<Discard, Discarded>),
     Set(Job<Setting, ()>),
+    Observe(Job<Observe, ()>),
+    Edit(Job<(Edit, i64), bool>),
+    Resolve(Job<Resolve, bool>),
+    Rewrite(Job<Rewrite, bool>),
+    Noticed(Job<Noticed, Vec<Uuid>>),
     Prune(Job<Prune, bool>),
     Checkpoint(Job<(), ()>),
     Own(Job<bool, ()>),
@@ -77,6 +83,11 @@ impl Command {
             Self::Retry(job) => job.finish(failed),
             Self::Discard(job) => job.finish(failed),
             Self::Set(job) => job.finish(failed),
+            Self::Observe(job) => job.finish(failed),
+            Self::Edit(job) => job.finish(failed),
+            Self::Resolve(job) => job.finish(failed),
+            Self::Rewrite(job) => job.finish(failed),
+            Self::Noticed(job) => job.finish(failed),
             Self::Prune(job) => job.finish(failed),
             Self::Checkpoint(job) => job.finish(failed),
             Self::Own(job) => job.finish(failed),
@@ -137,6 +148,11 @@ impl Writer {
                     if !changes.is_empty() {
                         self.shared.publish(changes);
                     }
+                    for command in &commands {
+                        if let Command::Advance(Job { input: Advance { restored: Some(device), .. }, .. }) = command {
+                            self.shared.renew_device(*device);
+                        }
+                    }
                     return commands.into_iter().for_each(|command| command.finish(None));
                 }
                 Err(fault) => fault,
@@ -173,7 +189,7 @@ impl Writer {
     }
 
     async fn transact(&mut self, commands: &mut [Command], plain: bool, redo: bool) -> Result<Vec<Changed>, Fault> {
-        let device = self.shared.device;
+        let device = self.shared.device();
         let connection = open(&mut self.connection)?;
         if plain {
             return enqueue::commit_plain(connection, device, &mut enqueues(commands)).await;
@@ -319,6 +335,14 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
             verbs::set(&mut tx.batch, &job.input);
             job.answer = Some(Ok(()));
         }
+        Command::Observe(job) => {
+            decide::observe(&mut tx.batch, &job.input);
+            job.answer = Some(Ok(()));
+        }
+        Command::Edit(job) => job.answer = Some(decide::edit(tx, &job.input.0, job.input.1).await?),
+        Command::Resolve(job) => job.answer = Some(Ok(decide::resolve(tx, &job.input).await?)),
+        Command::Rewrite(job) => job.answer = Some(Ok(decide::rewrite(tx, &job.input).await?)),
+        Command::Noticed(job) => job.answer = Some(Ok(decide::noticed(tx, &job.input).await?)),
         // Enqueues are applied many at a time, these outside of transactions.
         Command::Enqueue(_) | Command::Prune(_) | Command::Checkpoint(_) | Command::Own(_) => {}
     }

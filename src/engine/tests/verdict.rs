@@ -45,6 +45,7 @@ fn attempt(seq: i64) -> Attempt {
         version: 1,
         probe: false,
         renewed: false,
+        standing: Arc::default(),
     }
 }
 

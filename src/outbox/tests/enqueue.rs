@@ -276,6 +276,10 @@ async fn a_record_that_was_moved_to_another_row_does_not_open() {
         bytes: 3,
         payload: seal::seal(&master, &binding, &payload, &EnqueueOptions::default()),
         chosen_id: false,
+        action: None,
+        payload_version: 0,
+        annihilates: false,
+        parents: Vec::new(),
     };
     fixture.store.enqueue(vec![moved], 1000, 0).await.unwrap();
     assert_refused(fixture.outbox.payload(id).await, "undecryptable", &id.to_string());

@@ -58,7 +58,14 @@ async fn a_flush_that_cannot_keep_up_with_the_news_still_counts_them_all() {
     let heads = fixture.store.heads("", "note", 0, MANY as u32).await.unwrap();
     let claim = |head: &Head| Claim { seq: head.seq, generation: 1, revision: 1, request: Some(Vec::new()) };
     let acked = || Verdict::Acked { canonical_id: None, revision: None, etag: None };
-    let settle = |head: &Head| Settle { seq: head.seq, status: None, error: None, attempted: true, verdict: acked() };
+    let settle = |head: &Head| Settle {
+        seq: head.seq,
+        status: None,
+        error: None,
+        attempted: true,
+        verdict: acked(),
+        restored: false,
+    };
     fixture.store.advance(Vec::new(), heads.iter().map(claim).collect(), 0).await.unwrap();
     fixture.store.advance(heads.iter().map(settle).collect(), Vec::new(), 0).await.unwrap();
     fixture.board.post_flushed(fixture.board.requested_flush());

@@ -147,7 +147,7 @@ impl Fixture {
     async fn settle(&self, id: Uuid, status: u16, verdict: Verdict) {
         self.claim(id).await;
         let seq = self.seq_of(id).await;
-        let settle = Settle { seq, status: Some(status), error: None, attempted: true, verdict };
+        let settle = Settle { seq, status: Some(status), error: None, attempted: true, verdict, restored: false };
         self.store.advance(vec![settle], Vec::new(), 0).await.unwrap();
     }
 

@@ -46,8 +46,11 @@ CREATE TABLE lanes (
     etag         TEXT,
     -- Whether the thing exists on the server.
     thing        TEXT NOT NULL DEFAULT 'unknown' CHECK (thing IN ('yes', 'no', 'unknown')),
+    -- When the server last said something of it.
+    touched_at   INTEGER NOT NULL DEFAULT 0,
     UNIQUE (account, kind, key)
 ) STRICT;
+CREATE INDEX lanes_touched ON lanes (touched_at);
 
 -- AUTOINCREMENT: a seq names one entry for ever, also after the newest row was deleted.
 CREATE TABLE entries (
@@ -56,14 +59,21 @@ CREATE TABLE entries (
     account         TEXT NOT NULL,
     kind            TEXT NOT NULL,
     key             TEXT,
-    -- Absent for an entry without a key, which is a lane of its own.
-    lane            INTEGER REFERENCES lanes (lane),
-    -- 1 when no earlier entry of its lane is pending, in flight or failed. Kept by triggers; means nothing for settled rows.
+    -- Absent for an entry without a key, which is a lane of its own, and for one that left its lane with a conflict. No
+    -- reference: the memory of a lane is pruned when nothing of it can come back, and looking for rows of history that once
+    -- belonged to it would take an index of them all.
+    lane            INTEGER,
+    -- 1 for the one entry of its lane that is next, in flight, or failed and in the way: the first that is pending, in flight or
+    -- failed, unless it came back into its lane while another was under way. Kept by triggers; means nothing for settled rows.
     head            INTEGER NOT NULL DEFAULT 0 CHECK (head IN (0, 1)),
     state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'inflight', 'acked', 'failed', 'superseded')),
     queue           TEXT NOT NULL CHECK (queue IN ('latest', 'every')),
-    -- create, update or delete, where an endpoint tells them apart.
-    action          TEXT,
+    -- create, update or delete, where that was said.
+    action          TEXT CHECK (action IN ('create', 'update', 'delete')),
+    -- A delete that cancels out what was never sent to a lane whose thing was never created.
+    annihilates     INTEGER NOT NULL DEFAULT 0 CHECK (annihilates IN (0, 1)),
+    -- How many of its dependencies are not met.
+    unmet           INTEGER NOT NULL DEFAULT 0 CHECK (unmet >= 0),
     content_type    TEXT NOT NULL,
     bytes           INTEGER NOT NULL,
     -- The app's own version of the payload's form.
@@ -89,12 +99,14 @@ CREATE TABLE entries (
     successor       BLOB,
     -- Beaten on the server: its payload is kept for a while.
     lost            INTEGER NOT NULL DEFAULT 0 CHECK (lost IN (0, 1)),
+    -- It met a newer write on the server, and nobody has read of it yet.
+    notice          INTEGER NOT NULL DEFAULT 0 CHECK (notice IN (0, 1)),
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL
 ) STRICT;
 
 -- What is due. A query repeats the literal predicate.
-CREATE INDEX entries_due ON entries (account, kind, seq) WHERE state = 'pending' AND head = 1;
+CREATE INDEX entries_due ON entries (account, kind, seq) WHERE state = 'pending' AND head = 1 AND unmet = 0;
 -- Who is next in a lane, however long its history is.
 CREATE INDEX entries_lane ON entries (lane, seq) WHERE lane IS NOT NULL AND state IN ('pending', 'inflight', 'failed');
 -- Lists of what is not settled, and recovery.
@@ -103,6 +115,32 @@ CREATE INDEX entries_inflight ON entries (account, seq) WHERE state = 'inflight'
 CREATE INDEX entries_failed ON entries (account, seq) WHERE state = 'failed';
 -- What may be pruned.
 CREATE INDEX entries_settled ON entries (seq) WHERE state IN ('acked', 'superseded') AND lost = 0;
+CREATE INDEX entries_lost ON entries (updated_at) WHERE lost = 1;
+-- Conflicts that nobody has read of.
+CREATE INDEX entries_notice ON entries (account, seq) WHERE notice = 1;
+
+-- What comes before an entry. Kept after it is met, with the canonical id that a reference got.
+CREATE TABLE dependencies (
+    seq          INTEGER NOT NULL REFERENCES entries (seq) ON DELETE CASCADE,
+    -- As it was named.
+    parent       BLOB NOT NULL,
+    -- Which entry is waited for: the parent, or whatever replaced it.
+    waits        BLOB NOT NULL,
+    needs_id     INTEGER NOT NULL CHECK (needs_id IN (0, 1)),
+    state        TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'met', 'gone')),
+    canonical_id TEXT,
+    PRIMARY KEY (seq, parent)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dependencies_waiting ON dependencies (waits) WHERE state = 'waiting';
+
+-- Idempotency keys that an entry gave up after a definitive answer: the server may still name them.
+CREATE TABLE former_keys (
+    seq        INTEGER NOT NULL REFERENCES entries (seq) ON DELETE CASCADE,
+    suffix     INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    revision   INTEGER NOT NULL,
+    PRIMARY KEY (seq, suffix)
+) STRICT, WITHOUT ROWID;
 
 -- Beside the entries: a state change must not rewrite the payload.
 CREATE TABLE payloads (
@@ -132,6 +170,7 @@ CREATE TABLE tombstones (
     key_suffix INTEGER NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tombstones_age ON tombstones (created_at);
 
 -- Which canonical id an entry got; kept longer than the entry, for what refers to it.
 CREATE TABLE mappings (
@@ -141,6 +180,7 @@ CREATE TABLE mappings (
     canonical_id TEXT NOT NULL,
     created_at   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX mappings_age ON mappings (created_at);
 
 CREATE TRIGGER entries_count_insert AFTER INSERT ON entries BEGIN
     INSERT INTO counts (account, kind, state, n) VALUES (NEW.account, NEW.kind, NEW.state, 1)
@@ -158,16 +198,19 @@ CREATE TRIGGER entries_count_delete AFTER DELETE ON entries BEGIN
 END;
 
 -- A new entry replaces the run of `latest` ones right before it that no server can hold, then takes its place in the lane.
--- An `every` entry, one in flight and one that may have been sent end the run.
+-- An `every` entry, one in flight and one that may have been sent end the run. So does one that others depend on, if the new
+-- one deletes or depends on something itself: the first would answer for what it is not, the second could wait for itself.
 CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL AND NEW.state IN ('pending', 'inflight', 'failed') BEGIN
     UPDATE entries SET state = 'superseded', successor = NEW.id, reason = NULL, updated_at = NEW.updated_at
         WHERE NEW.queue = 'latest' AND NEW.state = 'pending'
           AND lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq
           AND seq > coalesce((
-              SELECT seq FROM entries
-              WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq
-                AND NOT (queue = 'latest' AND state IN ('pending', 'failed') AND possibly_sent = 0)
-              ORDER BY seq DESC LIMIT 1), 0);
+              SELECT seq FROM entries b
+              WHERE b.lane = NEW.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.seq < NEW.seq
+                AND NOT (b.queue = 'latest' AND b.state IN ('pending', 'failed') AND b.possibly_sent = 0
+                    AND NOT ((NEW.unmet > 0 OR NEW.action IS 'delete')
+                        AND EXISTS (SELECT 1 FROM dependencies d WHERE d.waits = b.id AND d.state = 'waiting')))
+              ORDER BY b.seq DESC LIMIT 1), 0);
     UPDATE entries SET head = 1
         WHERE seq = NEW.seq AND head = 0
           AND NOT EXISTS (
@@ -175,23 +218,33 @@ CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL A
               WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq);
 END;
 
+-- Settled, or gone from its lane with a conflict: the next one is first.
 CREATE TRIGGER entries_leave AFTER UPDATE OF state ON entries
-    WHEN NEW.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed') AND NEW.state IN ('acked', 'superseded') BEGIN
+    WHEN OLD.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed')
+        AND (NEW.state IN ('acked', 'superseded') OR NEW.lane IS NULL) BEGIN
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
+          AND NOT EXISTS (
+            SELECT 1 FROM entries
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
 END;
 
--- A settled entry that is revived takes its old place.
+-- One that comes back takes its old place, but lets go first what is under way or may have been sent.
 CREATE TRIGGER entries_return AFTER UPDATE OF state ON entries
-    WHEN NEW.lane IS NOT NULL AND OLD.state IN ('acked', 'superseded') AND NEW.state IN ('pending', 'inflight', 'failed') BEGIN
+    WHEN NEW.lane IS NOT NULL AND NEW.state IN ('pending', 'inflight', 'failed')
+        AND (OLD.lane IS NULL OR OLD.state IN ('acked', 'superseded')) BEGIN
     UPDATE entries SET head = 0
-        WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1;
+        WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1
+          AND (seq = NEW.seq OR seq > NEW.seq AND state <> 'inflight' AND possibly_sent = 0);
     UPDATE entries SET head = 1
         WHERE seq = (
             SELECT seq FROM entries
-            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
+          AND NOT EXISTS (
+            SELECT 1 FROM entries
+            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
 END;
 
 CREATE TRIGGER entries_gone AFTER DELETE ON entries
@@ -199,7 +252,10 @@ CREATE TRIGGER entries_gone AFTER DELETE ON entries
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
+          AND NOT EXISTS (
+            SELECT 1 FROM entries
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
 END;
 
 -- What nobody will send again goes in the same commit.
@@ -207,4 +263,46 @@ CREATE TRIGGER entries_forget AFTER UPDATE OF state ON entries
     WHEN NEW.state IN ('acked', 'superseded') AND OLD.state <> NEW.state AND NEW.lost = 0 BEGIN
     UPDATE payloads SET body = NULL, params = NULL WHERE seq = NEW.seq;
     DELETE FROM requests WHERE seq = NEW.seq;
+END;
+
+-- Delivered, or beaten by a write that made the thing known all the same: what waited for it may go.
+CREATE TRIGGER dependencies_met AFTER UPDATE OF state ON entries
+    WHEN OLD.state <> NEW.state AND (NEW.state = 'acked' OR NEW.state = 'superseded' AND NEW.successor IS NULL)
+        AND EXISTS (SELECT 1 FROM dependencies WHERE waits = NEW.id AND state = 'waiting') BEGIN
+    UPDATE entries SET unmet = unmet - (
+            SELECT count(*) FROM dependencies d WHERE d.waits = NEW.id AND d.state = 'waiting' AND d.seq = entries.seq
+                AND (NEW.state = 'acked' OR d.needs_id = 0 OR NEW.canonical_id IS NOT NULL))
+        WHERE seq IN (SELECT seq FROM dependencies WHERE waits = NEW.id AND state = 'waiting');
+    UPDATE dependencies SET state = 'met', canonical_id = NEW.canonical_id
+        WHERE waits = NEW.id AND state = 'waiting' AND (NEW.state = 'acked' OR needs_id = 0 OR NEW.canonical_id IS NOT NULL);
+END;
+
+-- Given up for what the server holds, which has no name that could be referred to.
+CREATE TRIGGER dependencies_dropped AFTER UPDATE OF state, lost ON entries
+    WHEN NEW.state = 'superseded' AND NEW.lost = 0 AND NEW.successor IS NULL AND NEW.canonical_id IS NULL
+        AND EXISTS (SELECT 1 FROM dependencies WHERE waits = NEW.id AND state = 'waiting' AND needs_id = 1) BEGIN
+    UPDATE entries SET state = 'failed', reason = 'parent-gone', last_error = 'an entry that it depends on was given up before it had an id',
+            updated_at = NEW.updated_at
+        WHERE state = 'pending' AND seq IN (SELECT seq FROM dependencies WHERE waits = NEW.id AND state = 'waiting' AND needs_id = 1);
+    UPDATE dependencies SET state = 'gone' WHERE waits = NEW.id AND state = 'waiting' AND needs_id = 1;
+END;
+
+-- Replaced: what waited for it waits for the newer one.
+CREATE TRIGGER dependencies_follow AFTER UPDATE OF state ON entries
+    WHEN NEW.state = 'superseded' AND OLD.state <> NEW.state AND NEW.successor IS NOT NULL
+        AND EXISTS (SELECT 1 FROM dependencies WHERE waits = NEW.id AND state = 'waiting') BEGIN
+    UPDATE dependencies SET waits = NEW.successor WHERE waits = NEW.id AND state = 'waiting';
+END;
+
+-- Gone for good: what waited for it cannot be delivered as it was meant. The canonical id outlives the row.
+CREATE TRIGGER dependencies_gone AFTER DELETE ON entries
+    WHEN EXISTS (SELECT 1 FROM dependencies WHERE waits = OLD.id AND state = 'waiting') BEGIN
+    UPDATE entries SET state = 'failed', reason = 'parent-gone', last_error = 'an entry that it depends on was removed before it was delivered',
+            updated_at = OLD.updated_at
+        WHERE state = 'pending' AND seq IN (SELECT seq FROM dependencies WHERE waits = OLD.id AND state = 'waiting');
+    UPDATE dependencies SET state = 'gone' WHERE waits = OLD.id AND state = 'waiting';
+END;
+CREATE TRIGGER entries_map AFTER DELETE ON entries WHEN OLD.state = 'acked' AND OLD.canonical_id IS NOT NULL BEGIN
+    INSERT OR IGNORE INTO mappings (id, account, kind, canonical_id, created_at)
+        VALUES (OLD.id, OLD.account, OLD.kind, OLD.canonical_id, OLD.updated_at);
 END;

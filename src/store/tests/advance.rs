@@ -158,7 +158,14 @@ async fn settles_and_claims_of_many_lanes_are_one_commit() {
     let first = fixture.store.advance(vec![], claims((0..8).map(|n| 2 * n + 1).collect()), NOW).await.unwrap();
     assert_eq!(first.claimed.len(), 8);
     let settles = (0..8)
-        .map(|n| Settle { seq: 2 * n + 1, status: Some(200), error: None, attempted: true, verdict: acked() })
+        .map(|n| Settle {
+            seq: 2 * n + 1,
+            status: Some(200),
+            error: None,
+            attempted: true,
+            verdict: acked(),
+            restored: false,
+        })
         .collect();
     // What a settle promotes can be claimed in the same commit, and is then not promoted but claimed.
     let second = fixture.store.advance(settles, claims(vec![2, 4]), NOW).await.unwrap();

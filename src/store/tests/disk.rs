@@ -66,7 +66,14 @@ async fn deliver(store: &Store, seqs: &[i64]) {
         assert_eq!(store.advance(vec![], vec![claim], NOW).await.unwrap().claimed, [*seq], "delivery stopped");
         store
             .advance(
-                vec![Settle { seq: *seq, status: Some(200), error: None, attempted: true, verdict: acked() }],
+                vec![Settle {
+                    seq: *seq,
+                    status: Some(200),
+                    error: None,
+                    attempted: true,
+                    verdict: acked(),
+                    restored: false,
+                }],
                 vec![],
                 NOW,
             )
@@ -107,8 +114,8 @@ async fn on_a_disk_that_we_filled_delivery_goes_on_and_makes_room() {
         "a receipt was given for what is not there, or the other way round"
     );
     deliver(&store, &seqs).await;
-    store.discard("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, NOW).await.unwrap();
-    while store.prune(0, NOW, i64::MAX).await.unwrap() {}
+    store.discard("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, false, NOW).await.unwrap();
+    while store.prune(keep(0, i64::MAX), NOW).await.unwrap() {}
     store.checkpoint().await.unwrap();
     accepted_again(&store).await;
     assert!(folder.join("outbox.ballast").exists());
@@ -200,7 +207,7 @@ async fn after_a_failed_sync_the_database_is_reopened_and_every_answer_is_true()
         let claim = Claim { seq, generation: 1, revision: 1, request: Some(vec![1; 300]) };
         let claimed = store.advance(vec![], vec![claim], NOW).await.unwrap().claimed;
         assert_eq!(claimed, [seq], "entry {n}");
-        let settle = Settle { seq, status: None, error: None, attempted: true, verdict: acked() };
+        let settle = Settle { seq, status: None, error: None, attempted: true, verdict: acked(), restored: false };
         store.advance(vec![settle], vec![], NOW).await.unwrap();
         if n % 5 == 4 {
             // It may fail, and that harms nobody.

@@ -3,7 +3,7 @@ use super::*;
 /// Puts entries in one lane one by one, brings the first into a state, and says which of the others is replaced.
 #[tokio::test]
 async fn a_latest_entry_replaces_the_run_before_it_and_nothing_beyond() {
-    use Queue::{Every, Latest};
+    use crate::entry::Queue::{Every, Latest};
     enum First {
         Pending,
         Inflight,
@@ -176,8 +176,8 @@ async fn base_is_what_the_lane_had_seen_at_enqueue() {
     // Own acked revisions count as seen, and the lane's memory outlives its rows.
     assert!(fixture.claim(before).await);
     fixture.settle(before, acked()).await;
-    fixture.store.discard("", &Filter::default(), NOW).await.unwrap();
+    fixture.store.discard("", &Filter::default(), false, NOW).await.unwrap();
     let later = fixture.put(every("a")).await;
     let later = fixture.loaded(later).await;
-    assert_eq!((later.base, later.lane_revision, later.canonical_id.as_deref()), (41, 2, Some("77")));
+    assert_eq!((later.base, later.lane_revision, later.canonical_id.as_deref()), (42, 42, Some("77")));
 }

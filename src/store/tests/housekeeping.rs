@@ -15,7 +15,7 @@ async fn deliver(fixture: &Fixture, count: usize, bytes: usize) -> Vec<Uuid> {
     assert_eq!(fixture.store.advance(vec![], claims, NOW).await.unwrap().claimed.len(), count);
     let settles = seqs
         .iter()
-        .map(|seq| Settle { seq: *seq, status: None, error: None, attempted: true, verdict: acked() })
+        .map(|seq| Settle { seq: *seq, status: None, error: None, attempted: true, verdict: acked(), restored: false })
         .collect();
     fixture.store.advance(settles, vec![], NOW).await.unwrap();
     ids
@@ -29,9 +29,9 @@ async fn pruning_is_bounded_keeps_the_newest_and_touches_only_what_is_settled() 
     assert!(fixture.claim(failed).await);
     fixture.settle(failed, refused()).await;
     let done = deliver(&fixture, 700, 3).await;
-    assert!(fixture.store.prune(10, NOW, i64::MAX).await.unwrap(), "one call is bounded");
+    assert!(fixture.store.prune(keep(10, i64::MAX), NOW).await.unwrap(), "one call is bounded");
     assert_eq!(fixture.store.counts("").await.unwrap().acked, 200);
-    while fixture.store.prune(10, NOW, i64::MAX).await.unwrap() {}
+    while fixture.store.prune(keep(10, i64::MAX), NOW).await.unwrap() {}
     let left = fixture
         .store
         .list("", &Filter { states: Some(vec![State::Acked]), ..Filter::default() }, None, 1000)
@@ -41,9 +41,9 @@ async fn pruning_is_bounded_keeps_the_newest_and_touches_only_what_is_settled() 
     assert_eq!(left, done[690..]);
     assert_eq!((fixture.state(old).await, fixture.state(failed).await), (State::Pending, State::Failed));
     // By age; years in either direction never touch what is not settled.
-    while fixture.store.prune(1000, NOW + 500, 1000).await.unwrap() {}
+    while fixture.store.prune(keep(1000, 1000), NOW + 500).await.unwrap() {}
     assert_eq!(fixture.store.counts("").await.unwrap().acked, 10);
-    while fixture.store.prune(1000, i64::MAX, 1000).await.unwrap() {}
+    while fixture.store.prune(keep(1000, 1000), i64::MAX).await.unwrap() {}
     assert_eq!(fixture.store.counts("").await.unwrap(), Counts { pending: 1, failed: 1, ..Counts::default() });
     assert_kept(&mut fixture.peek().await).await;
 }
@@ -58,7 +58,7 @@ async fn pruned_room_is_given_back_to_the_disk() {
     let before = size();
     assert!(before > 12_000_000);
     let mut calls = 0;
-    while fixture.store.prune(0, NOW, i64::MAX).await.unwrap() {
+    while fixture.store.prune(keep(0, i64::MAX), NOW).await.unwrap() {
         calls += 1;
         assert!(calls < 20);
     }
@@ -75,7 +75,7 @@ async fn deleted_payloads_are_overwritten() {
     let found =
         || std::fs::read(fixture.path().join("outbox.db")).unwrap().windows(12).any(|bytes| bytes == b"MARKEDMARKED");
     assert!(found());
-    fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, NOW).await.unwrap();
+    fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, false, NOW).await.unwrap();
     fixture.store.checkpoint().await.unwrap();
     assert!(!found());
 }

@@ -190,7 +190,7 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
         }
         Op::Discard(lane) => {
             world.rows.retain(|_, row| row.lane != lane || row.state == State::Inflight);
-            fixture.store.discard("", &in_lane(lane), NOW).await.unwrap();
+            fixture.store.discard("", &in_lane(lane), false, NOW).await.unwrap();
         }
         Op::Recover => {
             world
@@ -206,7 +206,7 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
             for seq in &settled[..gone] {
                 world.rows.remove(seq);
             }
-            fixture.store.prune(keep, NOW, i64::MAX / 2).await.unwrap();
+            fixture.store.prune(super::keep(keep, i64::MAX / 2), NOW).await.unwrap();
         }
         Op::Restart => {
             fixture.store.close().await;

@@ -56,7 +56,7 @@ async fn an_id_that_was_discarded_but_may_have_been_applied_is_never_taken_again
     let unknown = fixture.put(every("a")).await;
     assert!(fixture.claim(unknown).await);
     fixture.settle(unknown, Verdict::Unknown).await;
-    fixture.store.discard("", &ids(&[unknown]), NOW).await.unwrap();
+    fixture.store.discard("", &ids(&[unknown]), false, NOW).await.unwrap();
     let again = NewEntry { id: unknown, chosen_id: true, ..every("a") };
     let refused = fixture.store.enqueue(vec![again], LIMIT, NOW).await.unwrap_err();
     assert_eq!(refused.code(), "id_conflict");
@@ -76,10 +76,15 @@ async fn discard_spares_what_is_in_flight_and_remembers_what_may_have_been_appli
     fixture.store.enqueue(vec![other], LIMIT, NOW).await.unwrap();
     let mut changes = fixture.store.changes();
 
-    let discarded = fixture.store.discard("", &ids(&[unsent, unknown, inflight]), NOW).await.unwrap();
+    let discarded = fixture.store.discard("", &ids(&[unsent, unknown, inflight]), false, NOW).await.unwrap();
     assert_eq!(
         discarded,
-        Discarded { ids: vec![unsent, unknown], possibly_applied: vec![unknown], inflight: vec![inflight] }
+        Discarded {
+            ids: vec![unsent, unknown],
+            possibly_applied: vec![unknown],
+            inflight: vec![inflight],
+            orphaned: vec![]
+        }
     );
     assert_eq!(changes.try_recv().unwrap().state, None);
     assert_eq!(fixture.heads().await, [fixture.seq(next).await], "the lane goes on");
@@ -91,7 +96,7 @@ async fn discard_spares_what_is_in_flight_and_remembers_what_may_have_been_appli
     // A seq is never used again.
     let rest = fixture
         .store
-        .discard("", &Filter { kind: Some("form".into()), key: Some("b".into()), ..Filter::default() }, NOW)
+        .discard("", &Filter { kind: Some("form".into()), key: Some("b".into()), ..Filter::default() }, false, NOW)
         .await
         .unwrap();
     assert_eq!(rest.ids, [next]);
@@ -106,7 +111,7 @@ async fn list_is_newest_first_in_pages() {
     for n in 0..30 {
         let id = fixture.put(every(&(n % 3).to_string())).await;
         if n % 3 == 0 && n > 10 {
-            fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, NOW).await.unwrap();
+            fixture.store.discard("", &Filter { ids: Some(vec![id]), ..Filter::default() }, false, NOW).await.unwrap();
             continue;
         }
         all.insert(0, id);
