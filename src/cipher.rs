@@ -74,6 +74,16 @@ fn open(key: &[u8; KEY], additional: &[u8], sealed: &[u8]) -> Result<Zeroizing<V
     Ok(plain)
 }
 
+/// Encrypts a key under another one, for a key source that keeps it in a file.
+pub(crate) fn wrap(key: &[u8; KEY], additional: &[u8], plain: &[u8]) -> Vec<u8> {
+    seal(key, additional, plain)
+}
+
+/// Decrypts what [`wrap`] made.
+pub(crate) fn unwrap(key: &[u8; KEY], additional: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
+    open(key, additional, sealed)
+}
+
 fn fill_random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect(
         "the system's random source answers on every system this crate supports; going on without it would be worse",

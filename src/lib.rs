@@ -117,7 +117,7 @@ pub use self::{
     },
     error::{Error, Result},
     handle::StorageSync,
-    keychain::{KeySource, SourceError},
+    keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{Discarded, EnqueueOptions, Flushed, Payload, Query, Selection, SelectionFilter},
     reference::reference,
     transport::{

@@ -219,7 +219,7 @@ impl StorageSync {
             return;
         }
         let _last = CloseAtLast(&self);
-        let _triggers = Triggers::start(self.shared.wake.clone());
+        let _triggers = Triggers::start(self.shared.wake.clone(), blueprint.key_source.changed());
         let work = async {
             let running = self.open(&blueprint).await;
             pump(assembly::Live::new(&running.outbox), emit, || tokio::time::sleep(GATHER)).await;

@@ -9,6 +9,7 @@ mod keys;
 mod lock;
 #[cfg(target_os = "linux")]
 mod secret_service;
+mod sources;
 #[cfg(any(target_os = "linux", target_os = "macos", windows))]
 mod system;
 #[cfg(any(test, feature = "testing"))]
@@ -18,9 +19,11 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use keys::{KeyRecord, Keys};
+pub use sources::{AppKey, InsecureKeyFile, Moved, Passphrase};
 
 /// Keeps master keys outside of the database.
 ///
@@ -38,6 +41,12 @@ pub trait KeySource: Send + Sync + 'static {
 
     /// Keeps a new key of 32 bytes. It is loaded again at once, and used only if that answers the same bytes.
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError>;
+
+    /// Changes whenever asking again may be answered better, so that what waits for a key goes on at once. Default: never tells;
+    /// the keychain of the system is watched in another way.
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// Why a source did not answer. The texts go to logs and errors: no secrets in them.

@@ -4,14 +4,21 @@
 //! or was created, or the service itself came up. Listening neither starts the service nor touches a key. Elsewhere,
 //! and without a session bus, the engine's slow retry finds it out.
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
-use crate::wake::WakeSignal;
+use crate::wake::{Wake, WakeSignal};
 
 /// Starts listening on the current tokio runtime. The task ends by itself where there is nothing to listen to; abort it
 /// to stop.
 pub fn spawn(wake: WakeSignal) -> JoinHandle<()> {
     tokio::spawn(listen(wake))
+}
+
+/// Wakes the engine whenever a source says that asking it again may be answered better.
+pub(super) async fn told(wake: WakeSignal, mut key: watch::Receiver<u64>) {
+    while key.changed().await.is_ok() {
+        wake.wake(Wake::Keychain);
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

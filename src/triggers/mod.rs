@@ -9,7 +9,7 @@ mod power;
 
 use std::{fmt, sync::Mutex};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::wake::WakeSignal;
 
@@ -23,9 +23,10 @@ pub struct Triggers {
 impl Triggers {
     /// Starts all of them. Never fails: what cannot be watched on this machine is logged and left out.
     ///
-    /// Call it inside a tokio runtime.
-    pub fn start(wake: WakeSignal) -> Self {
-        let tasks = vec![tokio::spawn(power::watch(wake.clone())), keychain::spawn(wake.clone())];
+    /// `key` changes when the app's own key source may answer. Call it inside a tokio runtime.
+    pub fn start(wake: WakeSignal, key: Option<watch::Receiver<u64>>) -> Self {
+        let mut tasks = vec![tokio::spawn(power::watch(wake.clone())), keychain::spawn(wake.clone())];
+        tasks.extend(key.map(|key| tokio::spawn(keychain::told(wake.clone(), key))));
         Self { tasks, _network: Mutex::new(network::watch(wake)) }
     }
 }

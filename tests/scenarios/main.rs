@@ -7,6 +7,7 @@ mod at_rest;
 mod clock;
 mod credentials;
 mod idle;
+mod key_sources;
 mod kills;
 mod lanes;
 mod offline;

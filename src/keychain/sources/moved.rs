@@ -1,0 +1,59 @@
+//! A change of source without a loss.
+
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::super::{KeySource, SourceError};
+
+/// Takes keys over from one source into another: a key that the new one does not have yet is asked of the old one, kept in the new
+/// one, and used from there. The old one keeps its copy, so that an older version of the app still works.
+///
+/// ```no_run
+/// use tauri_plugin_storage_sync::{Builder, InsecureKeyFile, Moved, Passphrase};
+///
+/// // Earlier versions of this app kept the key in a file.
+/// let old = InsecureKeyFile::new("/var/lib/kiosk/keys");
+/// let new = Passphrase::new("/var/lib/kiosk/wrapped");
+/// let plugin = Builder::new().key_source(Moved::new(old, new.clone()));
+/// # drop(plugin);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Moved<From, To> {
+    from: From,
+    to: To,
+}
+
+impl<From: KeySource, To: KeySource> Moved<From, To> {
+    /// From the old source to the new one.
+    pub fn new(from: From, to: To) -> Self {
+        Self { from, to }
+    }
+}
+
+impl<From: KeySource, To: KeySource> KeySource for Moved<From, To> {
+    fn name(&self) -> &'static str {
+        self.to.name()
+    }
+
+    fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        if let Some(key) = self.to.load(account)? {
+            return Ok(Some(key));
+        }
+        // An old source that cannot answer now may have the key: the new one must not get another meanwhile.
+        let Some(key) = self.from.load(account)? else { return Ok(None) };
+        self.to.store(account, &key)?;
+        let kept = self.to.load(account)?;
+        if kept.as_ref() != Some(&key) {
+            return Err(SourceError::Unavailable("the new source did not keep the key of the old one".into()));
+        }
+        Ok(kept)
+    }
+
+    fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
+        self.to.store(account, key)
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        self.to.changed().or_else(|| self.from.changed())
+    }
+}

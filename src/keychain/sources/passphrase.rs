@@ -1,0 +1,176 @@
+//! A key that is wrapped under a passphrase.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::{
+    super::{KeySource, SourceError},
+    file,
+};
+use crate::{
+    cipher,
+    error::{Error, Result},
+};
+
+/// What new files are made with: the second choice of RFC 9106, section 4 (64 MiB, 3 passes, 4 lanes).
+const MEMORY_KIB: u32 = 64 * 1024;
+const PASSES: u32 = 3;
+const LANES: u32 = 4;
+/// What a file may ask for at most: one that was tampered with must not take the machine's memory or a day.
+const MOST_MEMORY_KIB: u32 = 1024 * 1024;
+const MOST_PASSES: u32 = 64;
+const MOST_LANES: u32 = 64;
+const SALT: usize = 16;
+const FORMAT: u32 = 1;
+
+/// Master keys wrapped under a passphrase (Argon2id, RFC 9106) in files of a folder. Until the app has given the passphrase, `enqueue`
+/// answers `keychain_locked` and delivery waits, as with a keychain that is locked; a wrong one is answered the same way.
+///
+/// Deriving takes about a tenth of a second and 64 MiB, once after each [`Passphrase::give`].
+#[derive(Clone)]
+pub struct Passphrase {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: PathBuf,
+    given: Mutex<Option<Zeroizing<String>>>,
+    changed: watch::Sender<u64>,
+}
+
+/// What a file holds.
+#[derive(Serialize, Deserialize)]
+struct Wrapped {
+    format: u32,
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+    salt: String,
+    key: String,
+}
+
+/// Shows nothing.
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Passphrase").finish_non_exhaustive()
+    }
+}
+
+impl Passphrase {
+    /// One file per account in this folder, which is made when it is first needed. Clones share the passphrase.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        let shared = Shared { folder: folder.into(), given: Mutex::default(), changed: watch::Sender::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Gives the passphrase. What waited for it goes on by itself. The first one ever given is the one that the keys are wrapped under.
+    pub fn give(&self, passphrase: &str) {
+        *self.given() = Some(Zeroizing::new(passphrase.to_owned()));
+        self.shared.changed.send_modify(|times| *times += 1);
+    }
+
+    /// Wraps the key of one account under another passphrase. What is queued stays as it is. Blocks for as long as two derivations
+    /// take: call it from a thread that may.
+    ///
+    /// # Errors
+    /// [`Error::KeychainLocked`] when `old` is not the passphrase; [`Error::KeyMissing`] when there is no key yet;
+    /// [`Error::KeychainUnavailable`] when the file cannot be read or written. The old one stays then.
+    pub fn change(&self, account: &str, old: &str, new: &str) -> Result<()> {
+        let refused = |error: SourceError| match error {
+            SourceError::Locked(_) => Error::KeychainLocked,
+            SourceError::Unavailable(why) => Error::KeychainUnavailable(why),
+        };
+        let path = file::of_account(&self.shared.folder, account, "wrapped");
+        let wrapped = file::read(&path).map_err(refused)?.ok_or(Error::KeyMissing)?;
+        let key = unwrap(&wrapped, old, account).map_err(refused)?;
+        file::write(&path, &wrap(&key, new, account).map_err(refused)?).map_err(refused)?;
+        self.give(new);
+        Ok(())
+    }
+
+    fn given(&self) -> MutexGuard<'_, Option<Zeroizing<String>>> {
+        self.shared.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn passphrase(&self) -> Result<Zeroizing<String>, SourceError> {
+        self.given().clone().ok_or_else(|| SourceError::Locked("the passphrase was not given yet".into()))
+    }
+}
+
+impl KeySource for Passphrase {
+    fn name(&self) -> &'static str {
+        "passphrase"
+    }
+
+    fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        // Before the file is looked for: without a passphrase a new key could not be kept either.
+        let passphrase = self.passphrase()?;
+        let wrapped = file::read(&file::of_account(&self.shared.folder, account, "wrapped"))?;
+        wrapped.map(|wrapped| unwrap(&wrapped, &passphrase, account)).transpose()
+    }
+
+    fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
+        let wrapped = wrap(key, &*self.passphrase()?, account)?;
+        file::write(&file::of_account(&self.shared.folder, account, "wrapped"), &wrapped)
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.shared.changed.subscribe())
+    }
+}
+
+fn wrap(key: &[u8], passphrase: &str, account: &str) -> Result<Vec<u8>, SourceError> {
+    let mut salt = [0; SALT];
+    getrandom::fill(&mut salt).map_err(|error| SourceError::Unavailable(format!("no random bytes: {error}")))?;
+    let params = (MEMORY_KIB, PASSES, LANES);
+    let over = derive(passphrase, &salt, params)?;
+    let wrapped = Wrapped {
+        format: FORMAT,
+        memory_kib: MEMORY_KIB,
+        passes: PASSES,
+        lanes: LANES,
+        salt: STANDARD.encode(salt),
+        key: STANDARD.encode(cipher::wrap(&over, &additional(account), key)),
+    };
+    serde_json::to_vec(&wrapped).map_err(|error| SourceError::Unavailable(error.to_string()))
+}
+
+fn unwrap(wrapped: &[u8], passphrase: &str, account: &str) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+    let damaged = || SourceError::Unavailable("its file is damaged: restore it from a backup".into());
+    let wrapped: Wrapped = serde_json::from_slice(wrapped).map_err(|_| damaged())?;
+    let salt = STANDARD.decode(&wrapped.salt).map_err(|_| damaged())?;
+    let key = STANDARD.decode(&wrapped.key).map_err(|_| damaged())?;
+    if wrapped.format != FORMAT {
+        return Err(SourceError::Unavailable("its file was written by a newer version of this app: update it".into()));
+    }
+    let over = derive(passphrase, &salt, (wrapped.memory_kib, wrapped.passes, wrapped.lanes))?;
+    // A wrong passphrase and a damaged file cannot be told apart.
+    cipher::unwrap(&over, &additional(account), &key)
+        .map_err(|_| SourceError::Locked("the passphrase is not the one that the key is wrapped under".into()))
+}
+
+/// A file that was renamed into another account's place does not open.
+fn additional(account: &str) -> Vec<u8> {
+    [b"storage-sync wrapped master key 1\0", account.as_bytes()].concat()
+}
+
+fn derive(passphrase: &str, salt: &[u8], params: (u32, u32, u32)) -> Result<Zeroizing<[u8; 32]>, SourceError> {
+    let (memory, passes, lanes) = params;
+    let bounded = memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES;
+    let params = Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded);
+    let refused =
+        || SourceError::Unavailable("its file asks for more work than is sensible: it was tampered with".into());
+    let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.ok_or_else(refused)?);
+    let mut key = Zeroizing::new([0; 32]);
+    argon.hash_password_into(passphrase.as_bytes(), salt, key.as_mut_slice()).map_err(|_| refused())?;
+    Ok(key)
+}
