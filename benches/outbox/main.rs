@@ -7,6 +7,7 @@ mod drain;
 mod enqueue;
 mod history;
 mod idle;
+mod lanes;
 mod rig;
 mod start;
 
@@ -76,6 +77,9 @@ fn main() {
         }
         if wanted("history") {
             history::claims_and_settlements(&mut report).await;
+        }
+        if wanted("lanes") {
+            lanes::many_and_long(&mut report).await;
         }
         if wanted("idle") {
             idle::nothing_turns(&mut report).await;
