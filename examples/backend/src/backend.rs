@@ -17,12 +17,14 @@ use tokio::{
 
 use crate::{
     connection, control,
+    edit::Edit,
     fault::Rule,
     journal::Journal,
     options::{Options, Revisions},
     routes,
     shared::Shared,
-    world::{Mutation, Seen, World},
+    things::Mutation,
+    world::{Seen, World},
 };
 
 /// A backend that runs in this process, on the runtime that it was started on. Clones are the same backend; it stops with the last one.
@@ -127,7 +129,7 @@ impl Backend {
         self.inner.shared.write(|world| world.rules.add(rule))
     }
 
-    /// Adds a rule of the fault `Hold`, such as `Rule::hold().kind("notes")`, and answers the gate that it is.
+    /// Adds a rule that holds something, such as `Rule::hold().kind("notes")` or `Rule::duplicate_late()`, and answers the gate that it is.
     pub fn hold(&self, rule: impl Into<Rule>) -> Gate {
         Gate { backend: self.clone(), rule: self.misbehave(rule) }
     }
@@ -152,9 +154,52 @@ impl Backend {
         self.inner.shared.write(|world| world.revisions = revisions);
     }
 
+    /// Changes whether a write below a thing needs that thing. See [`Options::strict`].
+    pub fn set_strict(&self, strict: bool) {
+        self.inner.shared.write(|world| world.strict = strict);
+    }
+
     /// Changes whether `Idempotency-Key` is honoured from now on. What is known of the keys stays.
     pub fn set_idempotency(&self, honoured: bool) {
         self.inner.shared.write(|world| world.idempotent = honoured);
+    }
+
+    /// Writes as another device would, past every check, and answers what was done.
+    ///
+    /// # Panics
+    /// If that cannot be done, with why.
+    pub fn edit(&self, edit: Edit) -> Mutation {
+        self.try_edit(&edit).unwrap_or_else(|why| panic!("{edit:?}: {why}"))
+    }
+
+    pub(crate) fn try_edit(&self, edit: &Edit) -> Result<Mutation, String> {
+        self.inner.shared.write(|world| world.edit(edit))
+    }
+
+    /// Remembers the state as it is: what a backup would have of it, which is things, tombstones and kept answers.
+    ///
+    /// # Panics
+    /// If the journal cannot be asked.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.try_snapshot().expect("the journal says how long it is"))
+    }
+
+    pub(crate) fn try_snapshot(&self) -> io::Result<u64> {
+        self.inner.shared.write(World::take_snapshot)
+    }
+
+    /// Goes back to an older state, as a server that is restored from a backup; on disk too. Later snapshots are forgotten. The books
+    /// are not changed: [`Backend::mutations`] and [`World::times_applied`] still say what was applied in all.
+    ///
+    /// # Panics
+    /// If that snapshot was forgotten, or the journal cannot be cut.
+    pub fn roll_back(&self, to: Snapshot) {
+        let known = self.try_roll_back(to.0).expect("the journal can be cut");
+        assert!(known, "that snapshot is younger than a state that was gone back to");
+    }
+
+    pub(crate) fn try_roll_back(&self, to: u64) -> io::Result<bool> {
+        self.inner.shared.write(|world| world.roll_back(to))
     }
 
     /// Forgets the idempotency keys of all finished requests, as a server does after their lifetime.
@@ -208,6 +253,10 @@ impl Backend {
         tokio::time::timeout(limit, wait).await.is_ok()
     }
 }
+
+/// A state to go back to. See [`Backend::snapshot`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot(u64);
 
 /// A rule that holds requests back. It goes on to do so when this is dropped.
 #[derive(Clone)]

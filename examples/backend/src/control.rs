@@ -3,20 +3,28 @@
 //! | request | meaning |
 //! | --- | --- |
 //! | `GET /__control` | rules in force (`left`: how many requests more, `hits`, `held`), settings, counts |
-//! | `PUT /__control` | a JSON object; each member that is there replaces a setting: `rules` (a list), `idempotency` (bool), `revisions` (`"ignore"`, `"compare"`), `tokens` (token → user, or null) |
+//! | `PUT /__control` | a JSON object; each member that is there replaces a setting: `rules` (a list), `idempotency` (bool), `revisions` (`"ignore"`, `"compare"`, `"unaware"`), `named` (a list of kinds), `strict` (bool), `tokens` (token → user, or null) |
 //! | `POST /__control/rules` | adds one rule; 201 `{ "id": n }` |
 //! | `DELETE /__control/rules/{id}` | ends it |
 //! | `POST /__control/rules/{id}/release` | lets one held request through |
 //! | `GET /__control/log?limit=100` | the last requests, newest first, without bodies and credentials |
+//! | `POST /__control/edit` | writes as another device, see [`Edit`](crate::Edit): `{ "path", "content", "merge", "revision", "device", "syncKey", "delete" }`, all but the path may be left out; answers `{ "id", "revision", "device", "idempotencyKey" }` |
+//! | `POST /__control/snapshot` | remembers the state; 201 `{ "id": n }` |
+//! | `POST /__control/snapshot/{id}/restore` | goes back to it |
+//! | `POST /__control/expire-keys` | forgets the idempotency keys of finished requests |
 //! | `POST /__control/clear` | ends all rules; with `?log=true` forgets the requests too |
 //! | `POST /__control/stop`, `/__control/start` | refuses connections, listens again; on [`Options::control_port`](crate::Options::control_port) only |
 //!
 //! A rule is `{ "fault": { "type": … }, "scope": { "kind", "key", "marker", "method" }, "times": n, "applied": bool }`; all but the fault
-//! may be left out. The faults are those of [`Fault`](crate::Fault): `down`, `drop`, `slow` (`ms`), `hold`, `status` (`status`, `headers`,
+//! may be left out. The faults are those of [`Fault`](crate::Fault): `down`, `drop`, `slow` (`ms`), `hold`, `duplicate` (`late`),
+//! `status` (`status`, `headers`,
 //! `retryAfter`: `{ "seconds": n }` or `{ "date": { "in": n, "skew": n } }`, `body`), `portal`, `redirect` (`to`, `status`), `endless`,
 //! `truncated`, `withoutId`, `headers` (`headers`). No fault shows on these routes.
 
-use std::{collections::BTreeMap, sync::Weak};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Weak,
+};
 
 use axum::{
     Json, Router,
@@ -31,6 +39,7 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
     backend::{Backend, Inner},
+    edit::Edit,
     fault::Rule,
     options::Revisions,
     rules::Active,
@@ -58,6 +67,10 @@ fn routes() -> Router<Weak<Inner>> {
         .route("/__control/rules/{id}", delete(remove))
         .route("/__control/rules/{id}/release", post(release))
         .route("/__control/log", get(log))
+        .route("/__control/edit", post(edit))
+        .route("/__control/snapshot", post(snapshot))
+        .route("/__control/snapshot/{id}/restore", post(restore))
+        .route("/__control/expire-keys", post(expire_keys))
         .route("/__control/clear", post(clear))
 }
 
@@ -70,8 +83,8 @@ fn finish(routes: Router<Weak<Inner>>, backend: Weak<Inner>) -> Router {
 enum Failure {
     /// What came makes no sense.
     Bad(String),
-    /// There is no such rule.
-    NoRule,
+    /// There is no such rule or snapshot.
+    Unknown(&'static str),
     /// The backend is going away, or cannot listen.
     Gone(String),
 }
@@ -80,7 +93,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let (status, message) = match self {
             Self::Bad(message) => (StatusCode::BAD_REQUEST, message),
-            Self::NoRule => (StatusCode::NOT_FOUND, "there is no such rule".to_owned()),
+            Self::Unknown(what) => (StatusCode::NOT_FOUND, format!("there is no such {what}")),
             Self::Gone(message) => (StatusCode::SERVICE_UNAVAILABLE, message),
         };
         (status, Json(json!({ "message": message }))).into_response()
@@ -110,6 +123,8 @@ fn state(world: &World) -> Value {
         "rules": world.rules.list().iter().map(rule).collect::<Vec<_>>(),
         "idempotency": world.idempotent,
         "revisions": world.revisions,
+        "named": world.named,
+        "strict": world.strict,
         "authorization": world.tokens.is_some(),
         "received": world.received(),
         "applied": world.applied(),
@@ -135,6 +150,8 @@ struct Settings {
     rules: Option<Vec<Rule>>,
     idempotency: Option<bool>,
     revisions: Option<Revisions>,
+    named: Option<BTreeSet<String>>,
+    strict: Option<bool>,
     /// Absent: unchanged; null: everybody.
     #[serde(default, deserialize_with = "present")]
     tokens: Option<Option<BTreeMap<String, String>>>,
@@ -157,6 +174,10 @@ async fn set(handle: Handle, settings: Result<Json<Settings>, JsonRejection>) ->
         }
         world.idempotent = settings.idempotency.unwrap_or(world.idempotent);
         world.revisions = settings.revisions.unwrap_or(world.revisions);
+        world.strict = settings.strict.unwrap_or(world.strict);
+        if let Some(named) = settings.named {
+            world.named = named;
+        }
         if let Some(tokens) = settings.tokens {
             world.tokens = tokens;
         }
@@ -172,12 +193,42 @@ async fn add(handle: Handle, rule: Result<Json<Rule>, JsonRejection>) -> Outcome
 }
 
 async fn remove(handle: Handle, Path(id): Path<u64>) -> Outcome {
-    if backend(&handle)?.clear(id) { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Failure::NoRule) }
+    if backend(&handle)?.clear(id) { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Failure::Unknown("rule")) }
 }
 
 async fn release(handle: Handle, Path(id): Path<u64>) -> Outcome {
     let known = backend(&handle)?.inner.shared.write(|world| world.rules.release(id, 1));
-    if known { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Failure::NoRule) }
+    if known { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(Failure::Unknown("rule")) }
+}
+
+async fn edit(handle: Handle, edit: Result<Json<Edit>, JsonRejection>) -> Outcome {
+    let Json(edit) = edit?;
+    let done = backend(&handle)?.try_edit(&edit).map_err(Failure::Bad)?;
+    let body = json!({
+        "id": done.id,
+        "revision": done.revision,
+        "device": done.device,
+        "idempotencyKey": done.idempotency_key,
+    });
+    Ok(Json(body).into_response())
+}
+
+async fn snapshot(handle: Handle) -> Outcome {
+    let id = backend(&handle)?.try_snapshot().map_err(|error| Failure::Gone(error.to_string()))?;
+    Ok((StatusCode::CREATED, Json(json!({ "id": id }))).into_response())
+}
+
+async fn restore(handle: Handle, Path(id): Path<u64>) -> Outcome {
+    match backend(&handle)?.try_roll_back(id) {
+        Ok(true) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(false) => Err(Failure::Unknown("snapshot")),
+        Err(error) => Err(Failure::Gone(error.to_string())),
+    }
+}
+
+async fn expire_keys(handle: Handle) -> Outcome {
+    backend(&handle)?.expire_keys();
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// What part of the log is wanted.

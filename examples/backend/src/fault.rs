@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// One way to misbehave.
 ///
-/// [`Fault::Slow`], [`Fault::Hold`], [`Fault::WithoutId`] and [`Fault::Headers`] add up. The others exclude each other: of several
-/// that match a request, the one that was added last shows.
+/// [`Fault::Slow`], [`Fault::Hold`], [`Fault::WithoutId`], [`Fault::Headers`] and [`Fault::Duplicate`] add up. The others exclude each
+/// other: of several that match a request, the one that was added last shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Fault {
@@ -25,6 +25,13 @@ pub enum Fault {
     /// Wait until the rule is cleared or one request is let through: a condition rather than a time. A write that is held before it is
     /// applied is in progress: the same idempotency key answers 409 meanwhile. It goes on when the client has left.
     Hold,
+    /// The request comes twice, as when a proxy sends it again. What is answered is the answer to the second. A late copy comes when the
+    /// rule is cleared or one is let through, and its answer goes nowhere: a packet that was on its way for long.
+    Duplicate {
+        /// Later, rather than at once.
+        #[serde(default)]
+        late: bool,
+    },
     /// Answer that status, as a proxy in front of the application would.
     Status {
         /// The status.
@@ -69,7 +76,16 @@ fn found() -> u16 {
 impl Fault {
     /// It shows instead of the proper answer, and so excludes others of its sort.
     pub(crate) fn replaces_the_answer(&self) -> bool {
-        !matches!(self, Self::Slow { .. } | Self::Hold | Self::WithoutId | Self::Headers { .. })
+        let adds_up = matches!(
+            self,
+            Self::Slow { .. } | Self::Hold | Self::WithoutId | Self::Headers { .. } | Self::Duplicate { .. }
+        );
+        !adds_up
+    }
+
+    /// It holds something until its rule is cleared.
+    pub(crate) fn is_gate(&self) -> bool {
+        matches!(self, Self::Hold | Self::Duplicate { late: true })
     }
 
     /// The name in JSON and in the log.
@@ -79,6 +95,7 @@ impl Fault {
             Self::Drop => "drop",
             Self::Slow { .. } => "slow",
             Self::Hold => "hold",
+            Self::Duplicate { .. } => "duplicate",
             Self::Status { .. } => "status",
             Self::Portal => "portal",
             Self::Redirect { .. } => "redirect",
@@ -205,6 +222,16 @@ impl Rule {
     /// Requests wait until the rule is cleared. See also `Backend::hold`.
     pub fn hold() -> Self {
         Fault::Hold.into()
+    }
+
+    /// The request comes twice at once.
+    pub fn duplicate() -> Self {
+        Fault::Duplicate { late: false }.into()
+    }
+
+    /// The request comes again when the rule is cleared. See also `Backend::hold`.
+    pub fn duplicate_late() -> Self {
+        Fault::Duplicate { late: true }.into()
     }
 
     /// That status, whatever is asked.

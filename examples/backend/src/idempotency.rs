@@ -11,6 +11,7 @@ use crate::respond::Answer;
 pub(crate) const HEADER: &str = "idempotency-key";
 
 /// What is known of a key.
+#[derive(Clone)]
 enum Known {
     InProgress { fingerprint: String },
     Done { fingerprint: String, answer: Answer },
@@ -58,6 +59,20 @@ impl Store {
     pub(crate) fn release(&mut self, key: &str) {
         if matches!(self.keys.get(key), Some(Known::InProgress { .. })) {
             self.keys.remove(key);
+        }
+    }
+
+    /// What is known of requests that are done: what a backup would have.
+    pub(crate) fn finished(&self) -> Self {
+        let done = |(_, known): &(&String, &Known)| matches!(known, Known::Done { .. });
+        Self { keys: self.keys.iter().filter(done).map(|(key, known)| (key.clone(), known.clone())).collect() }
+    }
+
+    /// Knows what `older` knew, and which requests are in progress now.
+    pub(crate) fn restore(&mut self, older: Self) {
+        self.keys.retain(|_, known| matches!(known, Known::InProgress { .. }));
+        for (key, known) in older.keys {
+            self.keys.entry(key).or_insert(known);
         }
     }
 

@@ -12,10 +12,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    respond::Answer,
-    world::{Mutation, World},
-};
+use crate::{respond::Answer, things::Mutation, world::World};
 
 /// Bodies above this size, in bytes, or that are not text, get a file of their own.
 const INLINE: usize = 64 * 1024;
@@ -79,6 +76,16 @@ impl Journal {
         lines.set_len(whole)?;
         world.journal = Some(Self { lines, folder: folder.to_owned() });
         Ok(())
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) fn length(&self) -> io::Result<u64> {
+        self.lines.metadata().map(|data| data.len())
+    }
+
+    /// Takes everything away that was appended since it was that long.
+    pub(crate) fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.lines.set_len(length)
     }
 
     /// Appends one write, if there is anything to remember of it.

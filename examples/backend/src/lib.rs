@@ -25,34 +25,46 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `PUT`, `PATCH /{collection}/{key}` | 200 `{ "id": canonical, "revision": n, "device": d }`, `ETag`, `Sync-*`; creates or replaces |
-//! | `POST /{collection}` | 201 `{ "data": { "id": canonical } }`, `Location: /{collection}/{id}`, `ETag` |
+//! | `POST /{collection}` | 201 `{ "data": { "id": canonical } }`, `Location: /{collection}/{id}`, `ETag`, `Sync-*` |
 //! | `GET /{collection}` | 200, a JSON list of what it holds |
-//! | `GET /{collection}/{key}` | 200, the bytes as they came, `ETag`, `Sync-*`; 404 |
-//! | `DELETE /{collection}/{key}` | 204; 404 |
+//! | `GET /{collection}/{key}` | 200, the bytes as they came, `ETag`, `Sync-*`; 404; 410 |
+//! | `DELETE /{collection}/{key}` | 204; 404; 410 |
 //! | anything to `/echo/…` | 200, what was received, as JSON with an `id` |
 //! | `/__control…` | see [`mod@control`] |
 //!
 //! Collections may be nested once: `/listings/{listing}/notes` and `/listings/{listing}/notes/{key}`. A key in the path may be the one
-//! that a client chose or the canonical id. The **kind** of a request, which rules go by, is the last collection in its path (`notes`).
+//! that a client chose or the canonical id (`srv-…`). A key that is not known is made by a write; an id is not: it answers 404, 410 once
+//! its thing was deleted, and the same to what is written below it. The **kind** of a request, which rules go by, is the last collection
+//! in its path (`notes`).
+//!
+//! What a server should do and what is lost if it does less is in `docs/server-contract.md`; [`Options::idempotency`] and
+//! [`Options::revisions`] make it do less.
 #![deny(missing_docs)]
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, rustdoc::broken_intra_doc_links)]
 
+mod answers;
 mod backend;
 mod connection;
 pub mod control;
+mod edit;
 mod fault;
 mod idempotency;
 mod journal;
+mod judge;
 mod options;
 mod respond;
 mod routes;
 mod rules;
 mod shared;
+mod snapshot;
+mod things;
 mod world;
 mod write;
 
-pub use backend::{Backend, Gate};
+pub use backend::{Backend, Gate, Snapshot};
+pub use edit::{Edit, OTHER_DEVICE};
 pub use fault::{Fault, RetryAfter, Rule, Scope};
 pub use options::{Log, Options, Revisions};
-pub use world::{Ending, Mutation, Resource, Seen, World};
+pub use things::{Mutation, Resource, Tombstone};
+pub use world::{Ending, Seen, World};

@@ -31,6 +31,12 @@ struct Arguments {
     /// Refuse writes whose revision does not beat the stored one.
     #[arg(long)]
     compare_revisions: bool,
+    /// Know nothing of Sync-*: an ordinary server, with entity tags.
+    #[arg(long, conflicts_with = "compare_revisions")]
+    unaware: bool,
+    /// Answer 404 to a write below a thing that is not there.
+    #[arg(long)]
+    strict: bool,
     /// Accept only this bearer token, as USER:TOKEN. May be repeated.
     #[arg(long, value_parser = token)]
     token: Vec<(String, String)>,
@@ -50,7 +56,12 @@ async fn main() -> io::Result<()> {
         host: arguments.host,
         control_port: arguments.control_port,
         idempotency: !arguments.no_idempotency,
-        revisions: if arguments.compare_revisions { Revisions::Compare } else { Revisions::Ignore },
+        revisions: match (arguments.compare_revisions, arguments.unaware) {
+            (true, _) => Revisions::Compare,
+            (false, true) => Revisions::Unaware,
+            (false, false) => Revisions::Ignore,
+        },
+        strict: arguments.strict,
         tokens: (!arguments.token.is_empty()).then(|| arguments.token.into_iter().collect()),
         ..Options::default()
     })

@@ -1,7 +1,7 @@
 //! What a backend is started with.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
@@ -23,6 +23,12 @@ pub struct Options {
     pub idempotency: bool,
     /// What a write's revision is worth. Default [`Revisions::Ignore`].
     pub revisions: Revisions,
+    /// Kinds whose things are named by the `Sync-Key` that they were made with, where revisions are compared: a POST with a `Sync-Key` that
+    /// is known there is a write to that thing, and not a second one. Default `listings`.
+    pub named: BTreeSet<String>,
+    /// A write below a thing, such as `POST /listings/42/photos`, is 404 until there is that thing. Below ids that a backend gave it always
+    /// is. Default false.
+    pub strict: bool,
     /// Bearer tokens that are accepted, each with its user's name. None (the default) accepts everybody.
     pub tokens: Option<BTreeMap<String, String>>,
     /// How much is remembered of what was received. Default [`Log::Full`].
@@ -38,6 +44,8 @@ impl Default for Options {
             control_port: None,
             idempotency: true,
             revisions: Revisions::Ignore,
+            named: BTreeSet::from(["listings".to_owned()]),
+            strict: false,
             tokens: None,
             log: Log::Full,
         }
@@ -52,6 +60,8 @@ pub enum Revisions {
     Ignore,
     /// A write whose (revision, device) is not above the stored one gets 409 with what is stored.
     Compare,
+    /// They are as unknown as any other header: neither kept nor answered. What is left is what any server with entity tags does.
+    Unaware,
 }
 
 /// How much is remembered of what was received.

@@ -68,7 +68,7 @@ async fn answer(shared: Arc<Shared>, connection: Connection, target: Target, req
             .into_response(&Default::default());
     };
     let plan = shared.write(|world| plan(world, &call));
-    let answered = if plan.before.is_empty() && plan.after.is_empty() {
+    let answered = if plan.is_prompt() {
         process(&shared, &connection, call, plan).await
     } else {
         // On its own, as in a server whose workers do not notice that a client has left.
@@ -165,13 +165,58 @@ async fn process(shared: &Arc<Shared>, connection: &Connection, call: Call, plan
         let _ = wait(shared, connection, &plan.before).await;
         return respond::fault(fault);
     }
-    let answer = perform(shared, connection, call, &plan.before).await?;
+    let mut answer = perform(shared, connection, &call, &plan.before).await?;
+    if plan.twice {
+        let copy = copied(shared, connection, &call);
+        answer = perform(shared, connection, &copy, &[]).await?;
+        shared.write(|world| world.ended(copy.number, Ending::Answered(answer.status)));
+    }
+    for delay in plan.late {
+        tokio::spawn(come_late(shared.clone(), connection.clone(), call.clone(), delay));
+    }
     wait(shared, connection, &plan.after).await?;
     match &plan.instead {
         Some(fault) => respond::fault(fault),
         None if plan.without_id => Some(answer.without_id().into_response(&plan.headers)),
         None => Some(answer.into_response(&plan.headers)),
     }
+}
+
+/// The same request once more, in the log too.
+fn copied(shared: &Shared, connection: &Connection, call: &Call) -> Call {
+    let (path, query) = call.path.split_once('?').map_or((&*call.path, None), |(path, query)| (path, Some(query)));
+    let number = shared.write(|world| {
+        world.arrived(Seen {
+            number: 0,
+            connection: connection.number,
+            method: call.method.to_string(),
+            path: path.to_owned(),
+            query: query.map(str::to_owned),
+            kind: call.target.kind().to_owned(),
+            key: call.target.key().map(str::to_owned),
+            user: world.user(&call.headers).1,
+            idempotency_key: idempotency::key(&call.headers).ok().flatten(),
+            sha256: Some(call.sha256.clone()),
+            bytes: call.body.len() as u64,
+            applied: false,
+            replayed: false,
+            faults: vec!["duplicate"],
+            ending: Ending::Open,
+            headers: call.headers.clone(),
+        })
+    });
+    Call { number, ..call.clone() }
+}
+
+/// A copy that was on its way for long. Nobody hears its answer.
+async fn come_late(shared: Arc<Shared>, connection: Connection, call: Call, delay: Delay) {
+    if wait(&shared, &connection, &[delay]).await.is_none() {
+        return;
+    }
+    let copy = copied(&shared, &connection, &call);
+    let answer = perform(&shared, &connection, &copy, &[]).await;
+    let ending = answer.map_or(Ending::Reset, |answer| Ending::Answered(answer.status));
+    shared.write(|world| world.ended(copy.number, ending));
 }
 
 /// Spends the time that a request has to spend; None if the server stopped meanwhile.
@@ -217,7 +262,7 @@ impl Drop for Held<'_> {
 }
 
 /// Does what was asked; None if the server stopped before it was done.
-async fn perform(shared: &Arc<Shared>, connection: &Connection, call: Call, before: &[Delay]) -> Option<Answer> {
+async fn perform(shared: &Arc<Shared>, connection: &Connection, call: &Call, before: &[Delay]) -> Option<Answer> {
     let (allowed, user) = shared.read(|world| world.user(&call.headers));
     if !allowed {
         wait(shared, connection, before).await?;
@@ -225,12 +270,12 @@ async fn perform(shared: &Arc<Shared>, connection: &Connection, call: Call, befo
     }
     if !call.writes() {
         wait(shared, connection, before).await?;
-        return Some(shared.read(|world| world.read(&call)));
+        return Some(shared.read(|world| world.read(call)));
     }
     let Ok(key) = idempotency::key(&call.headers) else {
         return Some(Answer::problem(400, "Idempotency-Key is not one quoted string"));
     };
-    let mut claim = match shared.write(|world| claim(world, &call, key.as_deref())) {
+    let mut claim = match shared.write(|world| claim(world, call, key.as_deref())) {
         Turn::First(taken) => Claim { shared, taken },
         Turn::Again(answer) => {
             wait(shared, connection, before).await?;
@@ -241,7 +286,7 @@ async fn perform(shared: &Arc<Shared>, connection: &Connection, call: Call, befo
     };
     wait(shared, connection, before).await?;
     let taken = claim.taken.take();
-    Some(shared.write(|world| commit(world, &call, user, key, taken)))
+    Some(shared.write(|world| commit(world, call, user, key, taken)))
 }
 
 /// What a request's idempotency key makes of it.
@@ -302,7 +347,7 @@ fn commit(world: &mut World, call: &Call, user: Option<String>, key: Option<Stri
     answer
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes
         .iter()

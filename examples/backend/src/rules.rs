@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) before: Vec<Delay>,
     pub(crate) after: Vec<Delay>,
     pub(crate) without_id: bool,
+    /// The request comes once more, at once.
+    pub(crate) twice: bool,
+    /// Copies of the request that come once these rules let them through.
+    pub(crate) late: Vec<Delay>,
     pub(crate) headers: BTreeMap<String, String>,
     /// The names of the faults, for the log.
     pub(crate) names: Vec<&'static str>,
@@ -130,16 +134,23 @@ impl Rules {
 
     /// Forgets what is used up. A gate stays: it holds what it holds until it is cleared.
     fn retire(&mut self) {
-        self.list.retain(|active| active.left() != Some(0) || active.rule.fault == Fault::Hold);
+        self.list.retain(|active| active.left() != Some(0) || active.rule.fault.is_gate());
     }
 }
 
 impl Plan {
+    /// Nothing in it takes time.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
+
     fn add(&mut self, active: &Active) {
         let delays = if active.rule.applied { &mut self.after } else { &mut self.before };
         match &active.rule.fault {
             Fault::Slow { ms } => delays.push(Delay::For(Duration::from_millis(*ms))),
             Fault::Hold => delays.push(Delay::Gate(active.id, active.gate.clone())),
+            Fault::Duplicate { late: false } => self.twice = true,
+            Fault::Duplicate { late: true } => self.late.push(Delay::Gate(active.id, active.gate.clone())),
             Fault::WithoutId => self.without_id = true,
             Fault::Headers { headers } => self.headers.extend(headers.clone()),
             instead => {

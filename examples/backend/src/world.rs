@@ -1,16 +1,17 @@
 //! What a backend knows: what it received, what it applied, what it holds.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     idempotency::Store,
     journal::Journal,
     options::{Log, Options, Revisions},
     rules::Rules,
+    snapshot::Snapshot,
+    things::{Collection, Mutation, Resource, Tombstone},
 };
 
 /// How many requests [`Log::Full`] remembers.
@@ -79,83 +80,19 @@ pub enum Ending {
     Incomplete,
 }
 
-/// One write that was applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Mutation {
-    /// Counts mutations from 1, in the order in which they were applied, over restarts too.
-    pub number: u64,
-    /// The request that it came with; counts from 1 in each process.
-    pub request: u64,
-    /// The method, in capitals.
-    pub method: String,
-    /// The collection, such as `listings` or `listings/42/notes`.
-    pub collection: String,
-    /// The canonical id.
-    pub id: String,
-    /// The key in the path, if there was one.
-    pub key: Option<String>,
-    /// `Idempotency-Key` without its quotes.
-    pub idempotency_key: Option<String>,
-    /// `Sync-Key` as sent.
-    pub sync_key: Option<String>,
-    /// `Sync-Revision`, or one more than the stored one where that was not sent.
-    pub revision: u64,
-    /// `Sync-Device` as sent.
-    pub device: Option<String>,
-    /// Who sent it, as in [`Seen::user`].
-    pub user: Option<String>,
-    /// The media type of the body.
-    pub content_type: String,
-    /// Size of the body.
-    pub bytes: u64,
-    /// SHA-256 of the body in hexadecimal.
-    pub sha256: String,
-}
-
-/// A thing that the backend holds, as it is now.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Resource {
-    /// The id that the backend gave it.
-    pub id: String,
-    /// The key that a client chose, if it did.
-    pub key: Option<String>,
-    /// How often it was written.
-    pub writes: u64,
-    /// The strong entity tag, with its quotes.
-    pub etag: String,
-    /// The content.
-    pub body: Bytes,
-    /// The write that made it what it is.
-    pub last: Mutation,
-}
-
-/// The things of one collection.
-#[derive(Default)]
-pub(crate) struct Collection {
-    pub(crate) things: BTreeMap<String, Resource>,
-    pub(crate) ids: HashMap<String, String>,
-}
-
-impl Collection {
-    /// The canonical id of a key or of itself.
-    pub(crate) fn id<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.ids.get(name).map(String::as_str).or_else(|| self.things.contains_key(name).then_some(name))
-    }
-}
-
 /// What a backend knows. See `Backend::world` and `Backend::wait_until`.
 pub struct World {
     pub(crate) log: Log,
     pub(crate) idempotent: bool,
     pub(crate) revisions: Revisions,
+    pub(crate) named: BTreeSet<String>,
+    pub(crate) strict: bool,
     pub(crate) tokens: Option<BTreeMap<String, String>>,
     pub(crate) rules: Rules,
     pub(crate) keys: Store,
     pub(crate) journal: Option<Journal>,
     pub(crate) collections: HashMap<String, Collection>,
+    pub(crate) snapshots: Vec<Snapshot>,
     requests: VecDeque<Seen>,
     received: u64,
     mutations: Vec<Mutation>,
@@ -174,11 +111,14 @@ impl World {
             log: options.log,
             idempotent: options.idempotency,
             revisions: options.revisions,
+            named: options.named.clone(),
+            strict: options.strict,
             tokens: options.tokens.clone(),
             rules: Rules::default(),
             keys: Store::default(),
             journal: None,
             collections: HashMap::new(),
+            snapshots: Vec::new(),
             requests: VecDeque::new(),
             received: 0,
             mutations: Vec::new(),
@@ -239,13 +179,17 @@ impl World {
 
     /// What a collection holds, in the order of the canonical ids, which are UUIDs of version 7.
     pub fn resources(&self, collection: &str) -> impl Iterator<Item = &Resource> {
-        self.collections.get(collection).into_iter().flat_map(|collection| collection.things.values())
+        self.collections.get(collection).into_iter().flat_map(Collection::things)
     }
 
     /// One thing, by the key that a client chose or by its canonical id.
     pub fn resource(&self, collection: &str, key: &str) -> Option<&Resource> {
-        let collection = self.collections.get(collection)?;
-        collection.things.get(collection.id(key)?)
+        self.collections.get(collection)?.thing(key)
+    }
+
+    /// What is remembered of a deleted thing, by the key that a client had chosen or by its canonical id. None while there is such a thing.
+    pub fn tombstone(&self, collection: &str, key: &str) -> Option<&Tombstone> {
+        self.collections.get(collection)?.tombstone(key)
     }
 
     /// How many requests are held by that rule now.

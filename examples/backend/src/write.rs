@@ -2,13 +2,14 @@
 
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
-use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::{
+    answers,
+    judge::Subject,
     options::Revisions,
     respond::Answer,
-    world::{Mutation, Resource, World},
+    things::{Mutation, new_id},
+    world::World,
 };
 
 /// What a path names.
@@ -50,6 +51,7 @@ impl Target {
 }
 
 /// A request, complete.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) number: u64,
     pub(crate) method: Method,
@@ -77,13 +79,18 @@ impl Call {
     }
 
     /// The path takes a write of this sort.
-    fn is_allowed(&self) -> bool {
+    pub(crate) fn is_allowed(&self) -> bool {
         match &self.target {
             Target::Echo => true,
             Target::Thing { key: None, .. } => self.method == Method::POST,
             Target::Thing { .. } => matches!(self.method, Method::PUT | Method::PATCH | Method::DELETE),
             Target::Nothing => false,
         }
+    }
+
+    /// `Sync-Revision`, unless it is nonsense.
+    pub(crate) fn revision(&self) -> Option<u64> {
+        self.header("sync-revision")?.parse().ok()
     }
 
     fn content_type(&self) -> &str {
@@ -104,175 +111,64 @@ impl From<Answer> for Done {
 }
 
 impl World {
-    /// The answer to a request that changes nothing.
-    pub(crate) fn read(&self, call: &Call) -> Answer {
-        match &call.target {
-            Target::Echo => Answer::json(200, &echo(call, None)),
-            Target::Nothing => Answer::problem(404, "no such path"),
-            Target::Thing { .. } if call.method == Method::OPTIONS => Answer::empty(204),
-            Target::Thing { collection, key: None, .. } => {
-                let list = self.resources(collection).map(summary).collect();
-                Answer::json(200, &Value::Array(list))
-            }
-            Target::Thing { collection, key: Some(key), .. } => match self.resource(collection, key) {
-                Some(thing) => with_state(Answer::bytes(200, &thing.last.content_type, thing.body.clone()), thing),
-                None => Answer::problem(404, "no such thing"),
-            },
-        }
-    }
-
     /// Applies a write, if that can be done.
+    ///
+    /// The order matters: what the path means, whether there is such a thing, preconditions, revisions. (Who may write and whether it
+    /// is a repeat was asked before.)
     pub(crate) fn write(&mut self, call: &Call, user: Option<String>, idempotency_key: Option<String>) -> Done {
         let (collection, key) = match &call.target {
             Target::Echo => ("echo", None),
             Target::Thing { collection, key, .. } => (collection.as_str(), key.as_deref()),
             Target::Nothing => return Answer::problem(404, "no such path").into(),
         };
-        let old = key.and_then(|key| self.resource(collection, key));
         if !call.is_allowed() {
             return Answer::problem(405, "not here").into();
         }
-        if let Some(refusal) = self.refuses(call, old) {
+        let subject = self.subject(call);
+        if let Some(refusal) = self.refuses(call, &subject, idempotency_key.as_deref()) {
             return refusal.into();
         }
-        if call.method == Method::DELETE && old.is_none() && call.target != Target::Echo {
-            return Answer::problem(404, "no such thing").into();
-        }
+        let aware = self.revisions != Revisions::Unaware;
+        let sent = call.revision().filter(|_| aware);
         let mutation = Mutation {
             number: self.next_mutation(),
             request: call.number,
             method: call.method.to_string(),
             collection: collection.to_owned(),
-            id: old.map_or_else(|| format!("srv-{}", Uuid::now_v7().simple()), |old| old.id.clone()),
+            id: subject.thing().map_or_else(new_id, |old| old.id.clone()),
             key: key.map(str::to_owned),
             idempotency_key,
-            sync_key: call.header("sync-key").map(str::to_owned),
-            revision: sent_revision(call).unwrap_or_else(|| old.map_or(1, |old| old.last.revision + 1)),
-            device: call.header("sync-device").map(str::to_owned),
+            sync_key: call.header("sync-key").filter(|_| aware).map(str::to_owned),
+            revision: sent.unwrap_or_else(|| subject.last().map_or(1, |last| last.revision + 1)),
+            device: call.header("sync-device").filter(|_| aware).map(str::to_owned),
             user,
             content_type: call.content_type().to_owned(),
             bytes: call.body.len() as u64,
             sha256: call.sha256.clone(),
         };
+        let was_there = matches!(subject, Subject::Thing(_));
         self.apply(&mutation, call.body.clone());
-        Done { answer: self.answer(call, &mutation), mutation: Some(mutation) }
+        Done { answer: self.answer(call, &mutation, was_there), mutation: Some(mutation) }
     }
 
     /// Books a mutation and does it.
     pub(crate) fn apply(&mut self, mutation: &Mutation, body: Bytes) {
         self.applied_one(mutation);
-        if mutation.collection == "echo" {
-            return;
+        if mutation.collection != "echo" {
+            self.collections.entry(mutation.collection.clone()).or_default().apply(mutation, body);
         }
-        let collection = self.collections.entry(mutation.collection.clone()).or_default();
-        let old = collection.things.remove(&mutation.id);
-        if mutation.method == "DELETE" {
-            collection.ids.retain(|_, id| *id != mutation.id);
-            return;
-        }
-        let key = old.as_ref().and_then(|old| old.key.clone()).or_else(|| mutation.key.clone());
-        if let Some(key) = &key {
-            collection.ids.insert(key.clone(), mutation.id.clone());
-        }
-        let thing = Resource {
-            id: mutation.id.clone(),
-            key,
-            writes: old.map_or(1, |old| old.writes + 1),
-            etag: format!("\"{}-{}\"", mutation.revision, &mutation.sha256[..16.min(mutation.sha256.len())]),
-            body,
-            last: mutation.clone(),
-        };
-        collection.things.insert(mutation.id.clone(), thing);
     }
 
-    /// Why a write is refused: a precondition, or a revision that does not beat the stored one.
-    fn refuses(&self, call: &Call, old: Option<&Resource>) -> Option<Answer> {
-        let failed = match (call.header("if-match"), call.header("if-none-match")) {
-            (Some(tag), _) => old.is_none_or(|old| tag != "*" && tag != old.etag),
-            (None, Some("*")) => old.is_some(),
-            _ => false,
-        };
-        if failed {
-            return Some(old.map_or_else(|| Answer::problem(412, "there is no such thing"), |old| held(412, old)));
-        }
-        let old = old.filter(|_| self.revisions == Revisions::Compare)?;
-        let ours = (sent_revision(call)?, call.header("sync-device").unwrap_or_default());
-        let stored = (old.last.revision, old.last.device.as_deref().unwrap_or_default());
-        (ours <= stored).then(|| held(409, old))
-    }
-
-    fn answer(&self, call: &Call, mutation: &Mutation) -> Answer {
+    /// The proper answer to a write that was applied.
+    fn answer(&self, call: &Call, mutation: &Mutation, was_there: bool) -> Answer {
         if call.target == Target::Echo {
-            return Answer::json(200, &echo(call, Some(&mutation.id)));
+            return answers::echo(call, Some(&mutation.id));
         }
-        let Some(thing) = self.resource(&mutation.collection, &mutation.id) else { return Answer::empty(204) };
-        if call.method == Method::POST {
-            let location = format!("{}/{}", call.path.split('?').next().unwrap_or_default(), thing.id);
-            let answer = Answer::json(201, &json!({ "data": { "id": thing.id } })).with("location", location);
-            return with_state(answer, thing);
+        let aware = self.revisions != Revisions::Unaware;
+        match self.resource(&mutation.collection, &mutation.id) {
+            None => answers::deleted(mutation, aware),
+            Some(thing) if call.method == Method::POST => answers::posted(call, thing, was_there, aware),
+            Some(thing) => answers::put(thing, aware),
         }
-        let body = json!({ "id": thing.id, "revision": thing.last.revision, "device": thing.last.device });
-        with_state(Answer::json(200, &body), thing)
     }
-}
-
-fn sent_revision(call: &Call) -> Option<u64> {
-    call.header("sync-revision")?.parse().ok()
-}
-
-/// A refusal that says what is stored.
-fn held(status: u16, thing: &Resource) -> Answer {
-    let body = json!({
-        "revision": thing.last.revision,
-        "device": thing.last.device,
-        "idempotencyKey": thing.last.idempotency_key,
-        "id": thing.id,
-    });
-    with_state(Answer::json(status, &body), thing)
-}
-
-/// Headers that say what state a thing is in.
-fn with_state(answer: Answer, thing: &Resource) -> Answer {
-    let mut answer = answer.with("etag", thing.etag.as_str()).with("sync-revision", thing.last.revision.to_string());
-    if let Some(device) = &thing.last.device {
-        answer = answer.with("sync-device", device.as_str());
-    }
-    if let Some(key) = &thing.last.sync_key {
-        answer = answer.with("sync-key", key.as_str());
-    }
-    answer
-}
-
-fn summary(thing: &Resource) -> Value {
-    json!({
-        "id": thing.id,
-        "key": thing.key,
-        "revision": thing.last.revision,
-        "device": thing.last.device,
-        "etag": thing.etag,
-        "writes": thing.writes,
-        "user": thing.last.user,
-        "contentType": thing.last.content_type,
-        "bytes": thing.last.bytes,
-        "sha256": thing.last.sha256,
-        "content": serde_json::from_slice::<Value>(&thing.body).ok(),
-    })
-}
-
-/// What was received. Credentials are not sent back.
-fn echo(call: &Call, id: Option<&str>) -> Value {
-    let headers: serde_json::Map<String, Value> = call
-        .headers
-        .iter()
-        .filter(|(name, _)| !matches!(name.as_str(), "authorization" | "cookie" | "proxy-authorization"))
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.into())))
-        .collect();
-    json!({
-        "id": id,
-        "method": call.method.as_str(),
-        "path": call.path,
-        "headers": headers,
-        "bytes": call.body.len(),
-        "sha256": call.sha256,
-    })
 }

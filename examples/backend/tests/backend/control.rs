@@ -36,6 +36,8 @@ async fn every_fault_can_be_written_as_json() {
         Rule::drop_after().key("1"),
         Rule::slow(std::time::Duration::from_secs(1)).marker("m"),
         Rule::hold().times(1),
+        Rule::duplicate(),
+        Rule::duplicate_late().times(1),
         Rule::status(429).retry_after_date(5, -3).header("RateLimit", "x").body("{}").method("PUT"),
         Rule::portal(),
         Rule::redirect("https://a.example"),

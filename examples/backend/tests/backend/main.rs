@@ -3,7 +3,10 @@
 mod client;
 mod control;
 mod faults;
+mod history;
 mod load;
+mod modes;
 mod program;
 mod rules;
 mod storage;
+mod things;
