@@ -24,6 +24,7 @@ pub struct Board {
 struct Shared {
     clock: Arc<dyn Clock>,
     posted: RwLock<Posted>,
+    pausing: tokio::sync::Mutex<()>,
     version: watch::Sender<u64>,
     requested: watch::Sender<u64>,
     flushed: watch::Sender<u64>,
@@ -79,6 +80,7 @@ impl Board {
             shared: Arc::new(Shared {
                 clock,
                 posted: RwLock::default(),
+                pausing: tokio::sync::Mutex::default(),
                 version: watch::Sender::default(),
                 requested: watch::Sender::default(),
                 flushed: watch::Sender::default(),
@@ -122,6 +124,16 @@ impl Board {
     /// Whether this process delivers.
     pub fn owner(&self) -> bool {
         self.read().owner
+    }
+
+    /// Whether delivery is paused. From then on nothing more is sent.
+    pub fn paused(&self) -> bool {
+        self.read().paused
+    }
+
+    /// To be held from reading or writing the pause on disk until it is posted, so that an older one is never posted last.
+    pub async fn pausing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.pausing.lock().await
     }
 
     /// Rises whenever a hold, the ownership, the pause or what an entry waits for changed, or another process wrote.
@@ -172,6 +184,16 @@ impl Board {
 
     pub(crate) fn post_paused(&self, paused: bool) {
         self.post(|posted| std::mem::replace(&mut posted.paused, paused) != paused);
+    }
+
+    /// Nothing is known any more of why entries wait: delivery begins anew.
+    pub(crate) fn forget(&self) {
+        self.post(|posted| {
+            posted.holds.clear();
+            posted.everything = None;
+            posted.backoffs.clear();
+            true
+        });
     }
 
     pub(crate) fn post_holds(&self, holds: Vec<Held>, everything: Option<WaitingFor>) {

@@ -61,19 +61,7 @@ impl Drain {
     /// after all is not known, so what it claimed is given up there too: that does nothing to a row that is not in flight.
     pub(super) fn not_committed(&mut self, claims: Vec<Claim>, settles: Vec<Settle>, error: &Error) {
         for claim in claims {
-            let Some(Place { attempt, .. }) = self.places.get(&claim.seq) else { continue };
-            self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
-            let verdict = Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent };
-            let judgement = Judgement {
-                verdict,
-                attempted: false,
-                status: None,
-                error: None,
-                next: Next::Queue,
-                floor: None,
-                restored: false,
-            };
-            self.settle(claim.seq, judgement);
+            self.unclaim(claim.seq);
         }
         self.settles.splice(0..0, settles);
         // Which lanes go on is told by a commit once, and that may have been this one.
@@ -81,9 +69,29 @@ impl Drain {
         self.rest(error);
     }
 
+    /// Nothing is sent although it is claimed, or may be.
+    fn unclaim(&mut self, seq: i64) {
+        let Some(Place { attempt, .. }) = self.places.get(&seq) else { return };
+        self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+        let verdict = Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent };
+        let judgement = Judgement {
+            verdict,
+            attempted: false,
+            status: None,
+            error: None,
+            next: Next::Queue,
+            floor: None,
+            restored: false,
+        };
+        self.settle(seq, judgement);
+    }
+
     fn claimed(&mut self, seq: i64) {
+        let paused = self.parts.board.paused();
         let Some(place) = self.places.get_mut(&seq) else { return };
         match std::mem::replace(&mut place.stage, Stage::Sent) {
+            // `pause` has returned by now, or is about to.
+            Stage::Claiming(_) if paused => self.unclaim(seq),
             Stage::Claiming(prepared) => {
                 let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
                 self.sent.spawn(send(*prepared, transport, credentials));

@@ -225,7 +225,7 @@ impl Drain {
     }
 
     /// Nothing is under way and nothing was found that may begin. An exit does not wait for a prompt.
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let asking = self.key.is_asking() && !self.exiting;
         self.places.is_empty() && self.committing.is_none() && self.settles.is_empty() && !asking
     }

@@ -60,8 +60,10 @@ impl Drain {
     pub(super) async fn look(&mut self, rewind: bool) -> Result<()> {
         if rewind {
             self.belong_to(self.parts.store.account().await?);
+            let pausing = self.parts.board.pausing().await;
             self.paused = self.parts.store.paused().await?;
             self.parts.board.post_paused(self.paused);
+            drop(pausing);
             self.feeds.clear();
         }
         self.base = self.parts.settings.base_url();

@@ -200,7 +200,10 @@ impl Outbox {
         if !board.owner() {
             return Err(Error::NotOwner);
         }
+        let pausing = board.pausing().await;
         store.set_paused(paused).await?;
+        board.post_paused(paused);
+        drop(pausing);
         wake.wake(Wake::Paused);
         self.status_changed();
         Ok(())

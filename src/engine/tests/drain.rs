@@ -1,6 +1,9 @@
 //! What the loop does when the database fails it at the worst moment.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -20,11 +23,15 @@ use crate::{
     wake::WakeSignal,
 };
 
-/// A server that takes everything.
-struct Willing;
+/// A server that takes everything, and counts.
+#[derive(Default)]
+struct Willing {
+    taken: AtomicU64,
+}
 
 impl Transport for Willing {
     fn deliver(&self, _request: Request) -> Delivery<'_> {
+        self.taken.fetch_add(1, Ordering::SeqCst);
         Box::pin(async { Outcome::Acked { status: 200, learned: Learned::default() }.into() })
     }
 }
@@ -33,6 +40,7 @@ struct Bench {
     drain: Drain,
     outbox: Outbox,
     store: Store,
+    server: Arc<Willing>,
     _folder: TempDir,
 }
 
@@ -47,12 +55,12 @@ async fn bench() -> Bench {
         },
     }))
     .unwrap();
-    let clock = Arc::new(SystemClock::default());
+    let (clock, server) = (Arc::new(SystemClock::default()), Arc::new(Willing::default()));
     let parts = Parts {
         store: store.clone(),
         settings: Arc::new(Settings::new(config, Vec::new()).unwrap()),
         keys: Keys::new(Arc::new(MemoryKeys::new()), folder.path().to_owned(), std::time::Duration::from_secs(10)),
-        transport: Arc::new(Willing),
+        transport: server.clone(),
         credentials: Credentials::new(None),
         clock: clock.clone(),
         random: Arc::new(SystemRandom),
@@ -69,7 +77,7 @@ async fn bench() -> Bench {
         board: parts.board.clone(),
         folder: parts.folder.clone(),
     });
-    Bench { drain: Drain::new(parts, Arc::new(AtomicU64::new(0))), outbox, store, _folder: folder }
+    Bench { drain: Drain::new(parts, Arc::new(AtomicU64::new(0))), outbox, store, server, _folder: folder }
 }
 
 impl Bench {
@@ -108,6 +116,35 @@ async fn a_claim_that_was_committed_although_the_commit_seemed_to_fail_is_not_in
     assert_eq!(bench.store.advance(Vec::new(), claims.clone(), 0).await.unwrap().claimed.len(), 1);
     bench.drain.not_committed(claims, Vec::new(), &Error::Database("the disk failed".into()));
     assert_eq!(bench.state(id).await, State::Inflight);
+    let acked = async {
+        while bench.state(id).await != State::Acked {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
+}
+
+#[tokio::test]
+async fn once_a_pause_has_returned_nothing_more_is_sent_not_even_what_was_lined_up() {
+    let mut bench = bench().await;
+    bench.drain.take_over().await.unwrap();
+    let id = bench.form().await;
+    bench.drain.look(false).await.unwrap();
+    bench.drain.pick().await.unwrap();
+    assert_eq!(bench.drain.claims.len(), 1, "it is about to be sent");
+    bench.outbox.pause().await.unwrap();
+    let back = async {
+        bench.drain.begin_commit();
+        while !bench.drain.is_idle() {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), back).await.expect("its claim is given back");
+    assert_eq!(bench.server.taken.load(Ordering::SeqCst), 0);
+    let entry = bench.outbox.get(id).await.unwrap();
+    assert!(entry.state == State::Pending && !entry.possibly_sent, "{entry:#?}");
+
+    bench.outbox.resume().await.unwrap();
     let acked = async {
         while bench.state(id).await != State::Acked {
             bench.drain.turn().await;
