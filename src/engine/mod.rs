@@ -21,6 +21,7 @@ mod verdict;
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -29,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
 use self::owner::{Lock, Ownership};
@@ -45,6 +47,9 @@ use crate::{
 
 /// Between two attempts at an owner lock that could not even be asked for.
 const LOCK_AGAIN: Duration = Duration::from_secs(10);
+/// How long delivery rests after a panic; twice as long after each further one.
+const FIRST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(64);
 
 /// Everything the engine works with. Whatever is outside comes from here, so that a test replaces it through the same door.
 #[derive(Clone)]
@@ -126,6 +131,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
             task.abort();
+            self.board.post_owner(false);
         }
     }
 }
@@ -136,8 +142,30 @@ async fn run(parts: Parts, lock: Result<Lock>, held: Held, turns: Arc<AtomicU64>
         () = exit(&parts.wake) => return parts.board.post_owner(false),
     };
     *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(ownership);
-    drain::Drain::new(parts.clone(), turns).run().await;
+    deliver(&parts, &turns).await;
     give_up(&parts.store, &parts.board, &held).await;
+}
+
+/// Delivers until the app exits. A panic ends one round of it, not all delivery: what was under way is then found as it is after
+/// a crash of the app, and sent again with the same key.
+async fn deliver(parts: &Parts, turns: &Arc<AtomicU64>) {
+    let mut rest = FIRST_REST;
+    loop {
+        let begun = parts.clock.now();
+        let round = drain::Drain::new(parts.clone(), Arc::clone(turns)).run();
+        if AssertUnwindSafe(round).catch_unwind().await.is_ok() {
+            return;
+        }
+        let lasted = parts.clock.now().saturating_sub(begun);
+        rest = if lasted > LONGEST_REST { FIRST_REST } else { rest };
+        tracing::error!("delivery panicked, which is a bug; it begins anew in {} s", rest.as_secs());
+        parts.board.forget();
+        tokio::select! {
+            () = parts.clock.sleep_until(parts.clock.now() + rest) => {}
+            () = exit(&parts.wake) => return,
+        }
+        rest = (rest * 2).min(LONGEST_REST);
+    }
 }
 
 /// Tries until it is the owner.

@@ -15,12 +15,13 @@ use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::{
     Reason, State, WaitingFor,
     testing::{
+        clock::Random,
         keychain::testing::{MemoryKeys, Mood},
         transport::{Delivery, Request, Transport, http::Http},
     },
 };
 
-use crate::support::{ManualClock, Setup, backend, config, impatient};
+use crate::support::{ManualClock, Setup, backend, config, impatient, times_applied};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -165,5 +166,41 @@ async fn a_clock_that_was_set_back_does_not_bring_a_servers_floor_back_at_every_
     }
     let device = setup().start().await;
     device.acked(id).await;
+    device.stop().await;
+}
+
+/// Panics the first time that it is asked.
+struct Rigged {
+    panicked: AtomicBool,
+}
+
+impl Random for Rigged {
+    fn next(&self) -> u64 {
+        assert!(self.panicked.swap(true, Ordering::SeqCst), "a bug of ours");
+        u64::MAX
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_engine_itself_is_survived_and_what_was_under_way_is_sent_again_and_applied_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, clock) = (backend().await, ManualClock::new());
+    backend.misbehave(Rule::drop_after().times(1));
+    let mut setup = Setup::new(folder.path(), config(&backend)).stopped(&clock);
+    setup.random = Arc::new(Rigged { panicked: AtomicBool::new(false) });
+    let device = setup.start().await;
+    let poison = device.enqueue("note", Some("a"), json!({})).await;
+    let delivered = async {
+        while device.entry(poison).await.state != State::Acked {
+            // How long it rests is not what this is about.
+            clock.advance(LONG);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), delivered).await.expect("delivery goes on");
+    assert_eq!(times_applied(&backend, poison), 1);
+    let next = device.enqueue("form", Some("b"), json!({})).await;
+    device.acked(next).await;
+    assert!(device.outbox.status().await.unwrap().owner);
     device.stop().await;
 }
