@@ -8,33 +8,38 @@ use url::Url;
 use super::headers::{fit, strong_etag, text, unquoted};
 use crate::{config::CanonicalId, transport::Learned};
 
-/// Revisions stay below this, so that every JSON reader keeps them exact. What is above is a server fault.
-const REVISION_LIMIT: u64 = 1 << 53;
+/// From here on JSON readers lose digits. Such a revision is a server fault, which is for the engine to judge: here it only must not
+/// pass for an answer that names none.
+const INEXACT: f64 = (1u64 << 53) as f64;
 
 /// Everything an answer teaches. Headers win over the body, since a proxy or framework that wraps bodies leaves them alone.
 pub(super) fn learned(headers: &HeaderMap, json: Option<&Value>) -> Learned {
     let field = |name: &str| json.and_then(|json| json.get(name));
-    let string = |header: &str, name: &str| {
-        let header = text(headers, header).map(unquoted).and_then(fit);
+    let string = |named: &[&str], name: &str| {
+        let header = named.iter().find_map(|header| fit(unquoted(text(headers, header)?)));
         header.or_else(|| fit(unquoted(field(name)?.as_str()?))).map(str::to_owned)
     };
     Learned {
         canonical_id: None,
         revision: revision(headers, field("revision")),
-        device: string("sync-device", "device"),
-        idempotency_key: string("sync-idempotency-key", "idempotencyKey"),
+        device: string(&["sync-device"], "device"),
+        idempotency_key: string(&["sync-idempotency-key", "idempotency-key"], "idempotencyKey"),
         etag: strong_etag(headers),
     }
 }
 
 fn revision(headers: &HeaderMap, json: Option<&Value>) -> Option<u64> {
-    let revision = match text(headers, "sync-revision") {
+    match text(headers, "sync-revision") {
         // `parse` alone would take a sign.
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
-        Some(_) => return None,
-        None => json?.as_u64()?,
-    };
-    (revision < REVISION_LIMIT).then_some(revision)
+        Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(digits.parse().unwrap_or(u64::MAX))
+        }
+        Some(_) => None,
+        None => {
+            let json = json?;
+            json.as_u64().or_else(|| json.as_f64().filter(|number| *number >= INEXACT).map(|_| u64::MAX))
+        }
+    }
 }
 
 /// The id that the endpoint says is in the answer.

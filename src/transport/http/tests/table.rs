@@ -192,17 +192,6 @@ fn an_acknowledgement_teaches_too() {
 }
 
 #[test]
-fn a_412_to_our_own_condition_is_a_conflict_without_a_revision_too() {
-    for name in ["If-Match", "if-none-match"] {
-        let mut request = post();
-        request.headers.push((name.into(), "\"v1\"".into()));
-        let got = outcome_of(&request, 412, &[("etag", "\"v2\"")], "");
-        assert_eq!(learned(got).etag.as_deref(), Some("\"v2\""));
-        assert_eq!(outcome_of(&request, 409, NONE, ""), Outcome::Collision { status: 409, floor: None });
-    }
-}
-
-#[test]
 fn what_is_gone_is_deleted() {
     let mut delete = request("DELETE", "https://api.example.com/listings/7");
     delete.deletes = true;
