@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{OnConflict, Preconditions, Route, RouteConfig, Template, check};
+use super::{Ack, CanonicalId, OnConflict, Preconditions, Route, RouteConfig, Template, check};
 use crate::{
     entry::{Action, Queue},
     error::{Error, Result},
@@ -205,15 +205,20 @@ impl Endpoint {
         let of = |route: &'_ Route| route.ack.clone().unwrap_or_else(|| self.ack.clone());
         match (action, &self.create, &self.delete) {
             (Action::Create, Some(route), _) => Some((&route.method, &route.url, of(route))),
-            (Action::Create | Action::Update, ..) => {
-                let ack = self.update_ack.clone().unwrap_or_else(|| self.ack.clone());
-                Some((&self.method, &self.url, ack))
-            }
+            (Action::Create | Action::Update, ..) => Some((&self.method, &self.url, self.write_ack())),
             // What is gone has no id to answer.
             (Action::Delete, _, Some(route)) => {
                 Some((&route.method, &route.url, route.ack.clone().unwrap_or_default()))
             }
             (Action::Delete, _, None) => None,
+        }
+    }
+
+    /// What proves a write, or an update. A server that gave the thing an id when it was created need not say it again with each change.
+    fn write_ack(&self) -> Ack {
+        match &self.update_ack {
+            Some(ack) => ack.clone(),
+            None => Ack { id_is_known: self.creates(), ..self.ack.clone() },
         }
     }
 
@@ -338,6 +343,9 @@ impl Endpoint {
                     .into(),
             );
         }
+        if self.payload_version > 0 && self.body != Body::Json {
+            return wrong("payloadVersion", "is for JSON payloads: bytes cannot be migrated, so leave it out".into());
+        }
         if self.key_lifetime.is_some_and(|lifetime| lifetime < Duration::from_secs(1) || lifetime > KEY_LIFETIME_MAX) {
             return wrong("keyLifetime", "must be at least a second and at most a hundred years".into());
         }
@@ -414,84 +422,4 @@ pub enum IfUnknown {
     Retry,
     /// For servers that recognise nothing: `failed` with the reason `outcome-unknown`, until somebody decides.
     Hold,
-}
-
-/// What proves that the server has an entry. The default is any 2xx that is not HTML.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct Ack {
-    /// Statuses that prove it, of 200 to 299; empty: all of them.
-    pub status: Vec<u16>,
-    /// Where the canonical id is; if a place is named, it must be there.
-    pub id: CanonicalId,
-    /// The answer must be JSON.
-    pub json: bool,
-}
-
-impl Ack {
-    /// Adds a status that proves it.
-    pub fn status(mut self, status: u16) -> Self {
-        self.status.push(status);
-        self
-    }
-
-    /// The answer is JSON that holds the canonical id at this JSON pointer (RFC 6901), such as `/data/id`.
-    pub fn pointer(mut self, pointer: impl Into<String>) -> Self {
-        self.id = CanonicalId::Pointer(pointer.into());
-        self
-    }
-
-    /// The answer has a `Location` whose last path segment is the canonical id.
-    pub fn location(mut self) -> Self {
-        self.id = CanonicalId::Location;
-        self
-    }
-
-    /// The answer must be JSON.
-    pub fn json(mut self) -> Self {
-        self.json = true;
-        self
-    }
-
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        if let Some(status) = self.status.iter().find(|status| !(200..=299).contains(*status)) {
-            return Err((
-                "ack.status",
-                format!("{status} is not a success: only 200 to 299 can prove that the server has an entry"),
-            ));
-        }
-        match &self.id {
-            CanonicalId::Pointer(pointer) => check_pointer(pointer).map_err(|message| ("ack.id", message)),
-            CanonicalId::None | CanonicalId::Location => Ok(()),
-        }
-    }
-}
-
-/// Where an answer has the id that the server gave the thing. In JSON: absent, `"location"`, or a JSON pointer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "String")]
-#[non_exhaustive]
-pub enum CanonicalId {
-    /// Nowhere.
-    #[default]
-    None,
-    /// The last path segment of `Location`.
-    Location,
-    /// At this JSON pointer (RFC 6901) of the body.
-    Pointer(String),
-}
-
-impl From<String> for CanonicalId {
-    fn from(written: String) -> Self {
-        if written == "location" { Self::Location } else { Self::Pointer(written) }
-    }
-}
-
-fn check_pointer(pointer: &str) -> Result<(), String> {
-    let escapes = pointer.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-    if pointer.starts_with('/') && escapes {
-        return Ok(());
-    }
-    Err("must be \"location\" or a JSON pointer, such as \"/data/id\"; leave it out if the server gives no id".into())
 }

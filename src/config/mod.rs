@@ -16,6 +16,7 @@
 //! } }
 //! ```
 
+mod ack;
 mod check;
 mod endpoint;
 mod migrations;
@@ -23,12 +24,15 @@ mod retention;
 mod route;
 mod settings;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub use endpoint::{Ack, Body, CanonicalId, Endpoint, EndpointConfig, IfUnknown};
+pub use ack::{Ack, CanonicalId};
+pub use endpoint::{Body, Endpoint, EndpointConfig, IfUnknown};
 pub use migrations::Migrations;
 pub use retention::Retention;
 pub use route::{OnConflict, Preconditions, Route, RouteConfig};

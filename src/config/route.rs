@@ -13,7 +13,7 @@ pub struct RouteConfig {
     pub method: String,
     /// The URL template. Must be given.
     pub url: String,
-    /// What proves this one. Default: the endpoint's `ack`; for a delete any 2xx.
+    /// What proves this one. Default: the endpoint's `ack`, in which an update need not have the id; for a delete any 2xx.
     pub ack: Option<Ack>,
 }
 
@@ -56,7 +56,7 @@ impl Route {
         Self { method, url, ack: None, wrong }
     }
 
-    /// What proves it. If not specified: what the endpoint says; for a delete any 2xx.
+    /// What proves it. If not specified: what the endpoint says, where an update need not have the id; for a delete any 2xx.
     pub fn ack(mut self, ack: Ack) -> Self {
         self.ack = Some(ack);
         self

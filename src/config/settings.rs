@@ -201,7 +201,7 @@ mod tests {
         assert_eq!((photo.kind.as_str(), photo.method.as_str(), photo.url.source()), ("photo", "POST", "/x/{key}"));
         assert_eq!((photo.body, photo.queue, photo.if_unknown), (Body::Raw, Queue::Latest, IfUnknown::Hold));
         assert_eq!((photo.key_lifetime.unwrap().as_secs(), photo.timeout.as_millis()), (86400, 5));
-        assert_eq!(photo.ack, Ack { status: vec![201], id: CanonicalId::Pointer("/data/id".into()), json: true });
+        assert_eq!(photo.ack, Ack::default().status(201).pointer("/data/id").json());
         assert_eq!(photo.headers, [("X-Client".to_owned(), "desktop".to_owned())]);
         assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3 });
         assert_eq!(settings.limits, Limits { entries: 7, payload_bytes: 9 });

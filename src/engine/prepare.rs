@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cipher::{Binding, DataKey, MasterKey, Part},
-    config::{CanonicalId, Endpoint, IfUnknown},
+    config::{Endpoint, IfUnknown},
     entry::{Action, KeyState, Reason, WaitingFor},
     revision,
     store::{Claim, Loaded, Thing},
@@ -86,7 +86,7 @@ pub(super) fn prepare(
         lane_revision: row.lane_revision,
         unlearned: row.lane_seen == 0 && row.etag.is_none() && row.thing == Thing::Unknown,
         on_conflict: endpoint.on_conflict,
-        lacks_id: ack.id != CanonicalId::None && row.canonical_id.is_none(),
+        lacks_id: ack.asks_for_id() && row.canonical_id.is_none(),
     };
     let mut request = Request::new(frozen.method, frozen.url);
     request.headers = frozen.headers;

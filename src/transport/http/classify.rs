@@ -131,7 +131,7 @@ fn proved(received: &Received<'_>, request: &Request) -> Outcome {
         return unproven(status, "the answer is a web page, as from a network that asks for a sign-in");
     }
     let json = body.json();
-    if json.is_none() && (ack.json || matches!(ack.id, CanonicalId::Pointer(_))) {
+    if json.is_none() && (ack.json || (ack.asks_for_id() && matches!(ack.id, CanonicalId::Pointer(_)))) {
         return match &body.end {
             End::Whole => unproven(status, "the answer is not JSON"),
             End::Cut => unproven(status, "the answer is too long to be read as JSON"),
@@ -139,7 +139,7 @@ fn proved(received: &Received<'_>, request: &Request) -> Outcome {
         };
     }
     let canonical_id = canonical_id(&ack.id, &request.url, headers, json.as_ref());
-    if canonical_id.is_none() && ack.id != CanonicalId::None {
+    if canonical_id.is_none() && ack.asks_for_id() {
         return unproven(status, "the answer has no id where the endpoint says that it is");
     }
     Outcome::Acked { status, learned: Learned { canonical_id, ..learned(headers, json.as_ref()) } }

@@ -192,6 +192,18 @@ fn an_acknowledgement_teaches_too() {
 }
 
 #[test]
+fn an_id_that_is_known_already_is_learned_but_not_asked_for() {
+    for mut request in [with_pointer("/id"), with_location()] {
+        request.ack.id_is_known = true;
+        assert_eq!(outcome_of(&request, 204, NONE, ""), acked(204));
+        assert!(is_unproven(&outcome_of(&request, 200, HTML, "")));
+    }
+    let mut request = with_pointer("/id");
+    request.ack.id_is_known = true;
+    assert_eq!(learned(outcome_of(&request, 200, NONE, "{\"id\":7}")).canonical_id.as_deref(), Some("7"));
+}
+
+#[test]
 fn what_is_gone_is_deleted() {
     let mut delete = request("DELETE", "https://api.example.com/listings/7");
     delete.deletes = true;
