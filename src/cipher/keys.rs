@@ -75,6 +75,11 @@ impl MasterKey {
         (DataKey { bytes }, wrapped)
     }
 
+    /// Wraps a data key that another master key has wrapped before, for the same entry and generation.
+    pub fn wrap_again(&self, data: &DataKey, binding: &Binding<'_>) -> Vec<u8> {
+        seal(&self.bytes, &binding.of_data_key(self.id), data.bytes.as_slice())
+    }
+
     /// The data key in this box. Fails for another entry's or generation's box, and for one that another master key
     /// wrapped.
     pub fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Result<DataKey, Unopened> {

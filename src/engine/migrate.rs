@@ -42,7 +42,8 @@ impl Drain {
             return None;
         }
         let old = binding(row);
-        let open = master.unwrap(&row.payload.wrapped_key, &old).ok()?;
+        let before = self.parts.keys.of_id(&row.account, &row.payload.key_id)?;
+        let open = before.unwrap(&row.payload.wrapped_key, &old).ok()?;
         let plain = open.open(Part::Payload, &old, &row.payload.body).ok()?;
         let value = serde_json::from_slice(&plain).ok()?;
         let migrations = &self.parts.settings.migrations;

@@ -13,7 +13,7 @@ use crate::{
     board::Backoff,
     cipher::{KeyId, MasterKey},
     config::{IfUnknown, Retention},
-    entry::WaitingFor,
+    entry::{KeyState, WaitingFor},
     error::Result,
     keychain::KeyRecord,
     store::{Claim, Head, Keep, Loaded, Verdict},
@@ -129,7 +129,7 @@ impl Drain {
         for candidate in candidates {
             // One that backed off belongs to whoever it was enqueued by; it is found again when that account is the current one.
             match rows.iter().find(|row| row.seq == candidate.head.seq && row.account == self.account) {
-                Some(row) => self.line_up(candidate, row, &master),
+                Some(row) => self.line_up(candidate, row),
                 None => {
                     self.rules.end(&candidate.kind, &candidate.origin, candidate.probe);
                     self.rules.forget(candidate.head.seq);
@@ -189,11 +189,17 @@ impl Drain {
         }
     }
 
-    fn line_up(&mut self, candidate: Candidate, row: &Loaded, master: &Arc<MasterKey>) {
+    fn line_up(&mut self, candidate: Candidate, row: &Loaded) {
         let Candidate { kind, origin, head, probe } = candidate;
-        let prepared = match self.parts.settings.endpoint(&kind) {
-            Some(endpoint) => prepare(row, endpoint, self.base.as_ref(), master, self.parts.clock.wall()),
-            None => Err(Unready::Wait(WaitingFor::Endpoint)),
+        let endpoint = self.parts.settings.endpoint(&kind);
+        // The current one, or one that a rotation has not done with.
+        let master = self.parts.keys.of_id(&self.account, &row.payload.key_id);
+        let prepared = match (endpoint, master) {
+            (Some(endpoint), Some(master)) => {
+                prepare(row, endpoint, self.base.as_ref(), &master, self.parts.clock.wall())
+            }
+            (None, _) => Err(Unready::Wait(WaitingFor::Endpoint)),
+            (_, None) => Err(Unready::Wait(WaitingFor::Keychain { key: KeyState::Mismatch })),
         };
         match prepared {
             Ok(prepared) if prepared.attempt.origin == origin => self.claim(head, prepared, probe),

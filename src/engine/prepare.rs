@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cipher::{Binding, DataKey, MasterKey, Part},
     config::{Endpoint, IfUnknown},
-    entry::{Action, KeyState, Reason, WaitingFor},
+    entry::{Action, Reason, WaitingFor},
     revision,
     store::{Claim, Loaded, Thing},
     transport::Request,
@@ -47,9 +47,6 @@ pub(super) fn prepare(
     wall: i64,
 ) -> Result<Prepared, Unready> {
     may_be_sent_again(row, endpoint, wall)?;
-    if row.payload.key_id != master.id().0 {
-        return Err(Unready::Wait(WaitingFor::Keychain { key: KeyState::Mismatch }));
-    }
     // What another copy of this database may have sent is sent as it is.
     if row.request.is_none() && !row.possibly_sent && row.action != Some(Action::Delete) {
         match row.payload_version.cmp(&endpoint.payload_version) {

@@ -11,40 +11,52 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{KeySource, SourceError, caller::Caller, lock::Flight, lock::KeyLock};
+use zeroize::Zeroizing;
+
+use super::{
+    KeySource, SourceError,
+    caller::Caller,
+    lock::{Flight, KeyLock, Users},
+};
 use crate::{
     cipher::{KeyId, MasterKey},
     entry::{KeyState, KeyStatus},
     error::{Error, Result},
 };
 
+/// Bytes of a key.
+const KEY: usize = 32;
+
 /// Hands out master keys; caches those that are ready; shared by outbox and engine (clones share).
 #[derive(Clone)]
 pub struct Keys {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     source: Arc<dyn KeySource>,
     caller: Caller,
-    lock: KeyLock,
-    timeout: Duration,
-    accounts: RwLock<HashMap<String, Account>>,
+    pub(super) lock: KeyLock,
+    pub(super) users: Users,
+    pub(super) timeout: Duration,
+    pub(super) accounts: RwLock<HashMap<String, Account>>,
 }
 
 /// What is known of one account's key.
 #[derive(Clone)]
-struct Account {
+pub(super) struct Account {
     state: KeyState,
     key: Option<Arc<MasterKey>>,
+    /// While a rotation is under way: keys that rows are still wrapped under, or that will be the next.
+    pub(super) others: Vec<Arc<MasterKey>>,
     turn: Arc<Turn>,
 }
 
 /// One at a time asks the source for an account's key; whoever waited meanwhile gets the same answer, so that a hundred
 /// callers at a locked keychain are one prompt and one timeout.
 #[derive(Default)]
-struct Turn {
-    last: tokio::sync::Mutex<Option<Refusal>>,
+pub(super) struct Turn {
+    pub(super) last: tokio::sync::Mutex<Option<Refusal>>,
     finished: AtomicU64,
 }
 
@@ -57,16 +69,31 @@ pub struct KeyRecord {
     pub encrypted_rows: bool,
 }
 
+/// The keys of one account.
+pub(super) struct Ring {
+    pub(super) current: Arc<MasterKey>,
+    pub(super) others: Vec<Arc<MasterKey>>,
+}
+
+impl Ring {
+    /// The database says which one is current.
+    fn of(mut keys: Vec<Arc<MasterKey>>, current: KeyId) -> Option<Self> {
+        let at = keys.iter().position(|key| key.id() == current)?;
+        let current = keys.remove(at);
+        Some(Self { current, others: keys })
+    }
+}
+
 /// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Refusal {
+pub(super) enum Refusal {
     Locked,
     Unavailable(String),
     Missing,
     Mismatch,
 }
 
-enum Failure {
+pub(super) enum Failure {
     Key(Refusal),
     Other(Error),
 }
@@ -76,8 +103,22 @@ impl Keys {
     /// one [`Keys::get`] may wait for the source and for that lock, prompts included: long enough for a person to
     /// type a password. The plugin gives it 60 s.
     pub fn new(source: Arc<dyn KeySource>, folder: PathBuf, timeout: Duration) -> Self {
-        let lock = KeyLock::new(&folder);
-        Self { shared: Arc::new(Shared { source, caller: Caller::new(), lock, timeout, accounts: RwLock::default() }) }
+        let (lock, users) = (KeyLock::new(&folder), Users::new(&folder));
+        let accounts = RwLock::default();
+        Self { shared: Arc::new(Shared { source, caller: Caller::new(), lock, users, timeout, accounts }) }
+    }
+
+    /// The cached key of that id: the current one, or one that a rotation has not done with.
+    pub fn of_id(&self, account: &str, id: &[u8; 16]) -> Option<Arc<MasterKey>> {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        let known = accounts.get(account)?;
+        known.key.iter().chain(&known.others).find(|key| key.id().0 == *id).cloned()
+    }
+
+    /// Whether a rotation was begun and not finished.
+    pub fn is_rotating(&self, account: &str) -> bool {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(account).is_some_and(|known| !known.others.is_empty())
     }
 
     /// The cached key, without touching the source. This is the hot path.
@@ -122,8 +163,10 @@ impl Keys {
         };
         turn.finished.fetch_add(1, Ordering::AcqRel);
         match outcome {
-            Ok(key) => {
-                self.note(account, KeyState::Ready, Some(key.clone()));
+            Ok(ring) => {
+                self.shared.users.join();
+                let key = ring.current.clone();
+                self.note(account, KeyState::Ready, Some(ring));
                 Ok(key)
             }
             Err(Failure::Key(refusal)) => {
@@ -147,16 +190,17 @@ impl Keys {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         for known in accounts.values_mut() {
             known.key = None;
+            known.others.clear();
             known.state = KeyState::Unused;
         }
     }
 
-    fn turn(&self, account: &str) -> Arc<Turn> {
+    pub(super) fn turn(&self, account: &str) -> Arc<Turn> {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         accounts.entry(account.to_owned()).or_default().turn.clone()
     }
 
-    fn note(&self, account: &str, state: KeyState, key: Option<Arc<MasterKey>>) {
+    pub(super) fn note(&self, account: &str, state: KeyState, ring: Option<Ring>) {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let known = accounts.entry(account.to_owned()).or_default();
         if known.state != state {
@@ -164,7 +208,10 @@ impl Keys {
             tracing::info!(target: "storage_sync", source, ?from, ?to, "state of the master key");
         }
         known.state = state;
-        known.key = key;
+        (known.key, known.others) = match ring {
+            Some(Ring { current, others }) => (Some(current), others),
+            None => (None, Vec::new()),
+        };
     }
 }
 
@@ -176,13 +223,13 @@ impl fmt::Debug for Keys {
 
 impl Default for Account {
     fn default() -> Self {
-        Self { state: KeyState::Unused, key: None, turn: Arc::default() }
+        Self { state: KeyState::Unused, key: None, others: Vec::new(), turn: Arc::default() }
     }
 }
 
 impl Shared {
     /// One look at lock, record and source, and what follows from it.
-    async fn settle<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Arc<MasterKey>, Failure>
+    async fn settle<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Ring, Failure>
     where
         R: Fn() -> RF + Send,
         RF: Future<Output = Result<KeyRecord>> + Send,
@@ -197,40 +244,56 @@ impl Shared {
         let recorded = record();
         let recorded = recorded.await.map_err(Failure::Other)?;
         let key = match (self.load(account, deadline).await?, recorded.id) {
-            (Some(key), Some(id)) if key.id() == id => return Ok(key),
-            (Some(_), Some(_)) => return Err(Failure::Key(Refusal::Mismatch)),
+            (Some(keys), Some(id)) => return Ring::of(keys, id).ok_or(Failure::Key(Refusal::Mismatch)),
             // Stored by a run that ended before the id was kept, or the database is a new one: it is our key all the
             // same.
-            (Some(key), None) => key,
+            (Some(mut keys), None) => keys.swap_remove(0),
             (None, None) if !recorded.encrypted_rows => self.generate(account, &flight, deadline).await?,
             (None, _) => return Err(Failure::Key(Refusal::Missing)),
         };
         let kept = keep(key.id());
         kept.await.map_err(Failure::Other)?;
-        Ok(key)
+        Ok(Ring { current: key, others: Vec::new() })
     }
 
-    async fn load(&self, account: &str, deadline: Instant) -> Result<Option<Arc<MasterKey>>, Failure> {
+    /// What the source keeps: one key, or several while a rotation is under way, the newest first.
+    pub(super) async fn load(&self, account: &str, deadline: Instant) -> Result<Option<Vec<Arc<MasterKey>>>, Failure> {
         let (source, owned) = (self.source.clone(), account.to_owned());
         let loaded = self.caller.call(deadline, move || source.load(&owned)).await?;
         let Some(bytes) = loaded else { return Ok(None) };
+        let keys = bytes.chunks(KEY).map(|key| MasterKey::from_bytes(Zeroizing::new(key.to_vec())).map(Arc::new));
         // What is there under our name and is no key is never overwritten either.
-        MasterKey::from_bytes(bytes).map(|key| Some(Arc::new(key))).ok_or(Failure::Key(Refusal::Mismatch))
+        let keys: Option<Vec<_>> = keys.collect();
+        keys.filter(|keys| !keys.is_empty()).map(Some).ok_or(Failure::Key(Refusal::Mismatch))
     }
 
     async fn generate(&self, account: &str, flight: &Flight, deadline: Instant) -> Result<Arc<MasterKey>, Failure> {
         let key = Arc::new(MasterKey::generate());
-        let (source, owned, new, held) = (self.source.clone(), account.to_owned(), key.clone(), flight.share());
+        self.store(account, std::slice::from_ref(&key), flight, deadline).await?;
+        Ok(key)
+    }
+
+    /// Keeps these keys in place of what the source had, and makes sure that it does.
+    pub(super) async fn store(
+        &self,
+        account: &str,
+        keys: &[Arc<MasterKey>],
+        flight: &Flight,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let (source, owned, held) = (self.source.clone(), account.to_owned(), flight.share());
+        let bytes = Zeroizing::new(keys.iter().flat_map(|key| key.expose().to_vec()).collect::<Vec<u8>>());
         let store = move || {
-            let stored = source.store(&owned, new.expose());
+            let stored = source.store(&owned, &bytes);
             drop(held);
             stored
         };
         self.caller.call(deadline, store).await?;
-        match self.load(account, deadline).await? {
-            Some(loaded) if loaded.id() == key.id() => Ok(key),
-            _ => Err(Failure::Key(Refusal::Unavailable("it did not keep a new key".into()))),
+        let kept = self.load(account, deadline).await?.unwrap_or_default();
+        if kept.iter().map(|key| key.id()).eq(keys.iter().map(|key| key.id())) {
+            return Ok(());
         }
+        Err(Failure::Key(Refusal::Unavailable("it did not keep a new key".into())))
     }
 }
 
@@ -244,7 +307,7 @@ impl Refusal {
         }
     }
 
-    fn error(&self) -> Error {
+    pub(super) fn error(&self) -> Error {
         match self {
             Self::Locked => Error::KeychainLocked,
             Self::Unavailable(why) => Error::KeychainUnavailable(why.clone()),

@@ -88,3 +88,34 @@ impl KeyLock {
         held.is_some_and(|held| held.left_behind.load(Ordering::Acquire))
     }
 }
+
+/// `key-users.lock` in the data folder: held, shared, by every process that may seal with a cached key. A rotation drops an old key
+/// only when no other process could still write under it.
+pub(super) struct Users {
+    path: PathBuf,
+    held: Mutex<Option<File>>,
+}
+
+impl Users {
+    pub(super) fn new(folder: &Path) -> Self {
+        Self { path: folder.join("key-users.lock"), held: Mutex::default() }
+    }
+
+    /// This process has a key. Without the lock rotations are not finished, and nothing else is lost.
+    pub(super) fn join(&self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_none() {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path);
+            *held = file.ok().filter(|file| file.try_lock_shared().is_ok());
+        }
+    }
+
+    /// Whether this is the only process that has a key.
+    pub(super) fn alone(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = held.as_ref() else { return false };
+        let alone = file.try_lock().is_ok();
+        // Nobody holds it but for such a look, so it is there again at once.
+        alone & file.lock_shared().is_ok()
+    }
+}

@@ -7,6 +7,7 @@
 mod caller;
 mod keys;
 mod lock;
+mod rotation;
 #[cfg(target_os = "linux")]
 mod secret_service;
 mod sources;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use keys::{KeyRecord, Keys};
+pub use rotation::Rotation;
 pub use sources::{AppKey, InsecureKeyFile, Moved, Passphrase};
 
 /// Keeps master keys outside of the database.
@@ -39,7 +41,7 @@ pub trait KeySource: Send + Sync + 'static {
     /// key being generated.
     fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError>;
 
-    /// Keeps a new key of 32 bytes. It is loaded again at once, and used only if that answers the same bytes.
+    /// Keeps a new key of 32 bytes; two of them, one behind the other, while a rotation is under way. It is loaded again at once, and used only if that answers the same bytes.
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError>;
 
     /// Changes whenever asking again may be answered better, so that what waits for a key goes on at once. Default: never tells;

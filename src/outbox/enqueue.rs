@@ -31,7 +31,7 @@ impl Outbox {
     /// cannot be sent. `id_conflict`: the id names other content. `quota_reached`, `disk_full`: there is no room.
     /// `keychain_locked`, `keychain_unavailable`, `key_missing`, `key_mismatch`: there is no key to encrypt it with.
     pub async fn enqueue(&self, kind: &str, payload: Payload, options: EnqueueOptions) -> Result<Receipt> {
-        let Parts { store, settings, .. } = self.parts();
+        let Parts { store, settings, keys, .. } = self.parts();
         let id = options.id.unwrap_or_else(Uuid::now_v7);
         let endpoint = validate::entry(settings, kind, id, &payload, &options)?;
         let account = self.account().await?;
@@ -62,7 +62,7 @@ impl Outbox {
         let inserted = store.enqueue(vec![entry], settings.limits.entries, self.now()).await?;
         match inserted.into_iter().next() {
             Some(Inserted::Exists(existing)) => {
-                if !seal::is_same(&master, &existing, &account, kind, &payload, &options)? {
+                if !seal::is_same(keys, &existing, &account, kind, &payload, &options)? {
                     return Err(Error::IdConflict(id));
                 }
             }

@@ -8,6 +8,7 @@ mod enqueue;
 mod flush;
 mod payload;
 mod query;
+mod rotate;
 mod seal;
 mod steer;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use self::{
     flush::Flushed,
     payload::{EnqueueOptions, OCTET_STREAM, Payload},
     query::Query,
+    rotate::Rotated,
     steer::{Discarded, Selection, SelectionFilter},
 };
 use crate::{
@@ -73,6 +75,8 @@ pub struct Parts {
 struct Shared {
     parts: Parts,
     account: CurrentAccount,
+    /// One rotation of the key at a time.
+    rotating: tokio::sync::Mutex<()>,
     /// Rises with every change of `status()` that is this module's own: account, pause, key.
     version: watch::Sender<u64>,
 }
@@ -105,7 +109,12 @@ impl CurrentAccount {
 impl Outbox {
     /// An outbox on these parts. Touches neither the disk nor the keychain.
     pub fn new(parts: Parts) -> Self {
-        let shared = Shared { parts, account: CurrentAccount::default(), version: watch::Sender::new(0) };
+        let shared = Shared {
+            parts,
+            account: CurrentAccount::default(),
+            rotating: tokio::sync::Mutex::default(),
+            version: watch::Sender::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 

@@ -90,7 +90,8 @@ impl Outbox {
         else {
             return Err(gone(&self.entry_of(&account, id).await?));
         };
-        let master = self.master_key(&account).await?;
+        drop(self.master_key(&account).await?);
+        let master = self.parts().keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
         let Entry { kind, key, content_type, .. } = &row.entry;
         let binding =
             Binding { account: &account, id, kind, key: key.as_deref(), content_type, generation: sealed.generation };

@@ -13,7 +13,7 @@ use crate::{
     cipher::{Binding, DataKey, KeyId, MasterKey, Part},
     entry::KeyState,
     error::{Error, Result},
-    keychain::KeyRecord,
+    keychain::{KeyRecord, Keys},
     store::{Existing, SealedPayload},
     wake::Wake,
 };
@@ -36,6 +36,9 @@ impl Outbox {
         let keep = |id: KeyId| store.keep_key(account, id.0, self.now());
         let key = keys.get(account, record, keep).await;
         let after = keys.state(account).state;
+        if key.is_ok() && keys.is_rotating(account) {
+            self.finish_rotation(account);
+        }
         if before != after {
             self.status_changed();
             if after == KeyState::Ready && before != KeyState::Unused {
@@ -67,7 +70,7 @@ pub(super) fn seal(
 
 /// Whether the entry on disk is the one that is enqueued once more.
 pub(super) fn is_same(
-    master: &MasterKey,
+    keys: &Keys,
     existing: &Existing,
     account: &str,
     kind: &str,
@@ -86,6 +89,7 @@ pub(super) fn is_same(
         generation: existing.generation,
     };
     let damaged = |_| Error::Undecryptable(existing.id);
+    let master = keys.of_id(&existing.account, &existing.key_id).ok_or(Error::KeyMismatch)?;
     let data = master.unwrap(&existing.wrapped_key, &binding).map_err(damaged)?;
     let known = data.open(Part::Digest, &binding, &existing.digest).map_err(damaged)?;
     Ok(known.as_slice() == digest(&Binding { content_type: payload.content_type(), ..binding }, payload, options))

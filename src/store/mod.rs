@@ -17,6 +17,7 @@ mod pragmas;
 mod prune;
 mod read;
 mod relations;
+mod rotate;
 mod salvage;
 mod shared;
 mod sql;
@@ -51,6 +52,7 @@ use self::{
 };
 pub use self::{
     decide::Choice,
+    rotate::Wrapped,
     types::{
         Claim, Discarded, Done, Edit, Existing, Filter, FormerKey, Head, Inserted, Keep, Loaded, NewEntry, Opened,
         Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught, Thing, Verdict,

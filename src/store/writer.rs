@@ -17,6 +17,7 @@ use super::{
     feed::Changed,
     lock, open, pragmas,
     prune::{self, Prune},
+    rotate::{self, Rewrap},
     tx::Tx,
     verbs::{self, Discard, Retry, Setting},
 };
@@ -64,6 +65,8 @@ pub(super) enum Command {
     Resolve(Job<Resolve, bool>),
     Rewrite(Job<Rewrite, bool>),
     Noticed(Job<Noticed, Vec<Uuid>>),
+    Rewrap(Job<Rewrap, ()>),
+    ForgetKeys(Job<String, ()>),
     Prune(Job<Prune, bool>),
     Checkpoint(Job<(), ()>),
     Own(Job<bool, ()>),
@@ -88,6 +91,8 @@ impl Command {
             Self::Resolve(job) => job.finish(failed),
             Self::Rewrite(job) => job.finish(failed),
             Self::Noticed(job) => job.finish(failed),
+            Self::Rewrap(job) => job.finish(failed),
+            Self::ForgetKeys(job) => job.finish(failed),
             Self::Prune(job) => job.finish(failed),
             Self::Checkpoint(job) => job.finish(failed),
             Self::Own(job) => job.finish(failed),
@@ -343,6 +348,11 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
         Command::Resolve(job) => job.answer = Some(Ok(decide::resolve(tx, &job.input).await?)),
         Command::Rewrite(job) => job.answer = Some(Ok(decide::rewrite(tx, &job.input).await?)),
         Command::Noticed(job) => job.answer = Some(Ok(decide::noticed(tx, &job.input).await?)),
+        Command::Rewrap(job) => job.answer = Some(Ok(rotate::rewrap(tx, &job.input).await?)),
+        Command::ForgetKeys(job) => {
+            rotate::forget_keys(&mut tx.batch, &job.input);
+            job.answer = Some(Ok(()));
+        }
         // Enqueues are applied many at a time, these outside of transactions.
         Command::Enqueue(_) | Command::Prune(_) | Command::Checkpoint(_) | Command::Own(_) => {}
     }

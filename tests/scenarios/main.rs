@@ -12,6 +12,7 @@ mod kills;
 mod lanes;
 mod offline;
 mod outcomes;
+mod rotation;
 mod steering;
 mod stuck;
 mod support;

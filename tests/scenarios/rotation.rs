@@ -1,0 +1,206 @@
+//! From one master key to the next: while entries are delivered, and killed at any moment.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::json;
+use tauri_plugin_storage_sync::{
+    AppKey, InsecureKeyFile, KeySource,
+    testing::keychain::testing::MemoryKeys,
+    testing::outbox::{Outbox, Payload},
+};
+use uuid::Uuid;
+
+use crate::support::{Device, Setup, backend, impatient, times_applied};
+
+const FOLDER: &str = "STORAGE_SYNC_ROTATOR_FOLDER";
+
+async fn payload_of(outbox: &Outbox, id: Uuid) -> String {
+    match outbox.payload(id).await.unwrap_or_else(|error| panic!("{id} is unreadable: {error}")) {
+        Payload::Json(text) => text.get().to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_goes_on_beside_delivery_and_leaves_one_key_and_every_entry_readable() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let device = Setup::new(folder.path(), impatient(&backend)).keys(&keys).start().await;
+    let mut ids = Vec::new();
+    for n in 0..300 {
+        ids.push(device.enqueue("note", None, json!({ "n": n })).await);
+    }
+    let before = keys.key("").unwrap();
+    let rotated = device.outbox.rotate_key().await.unwrap();
+    assert!(rotated.finished && rotated.unreadable == 0 && rotated.rewrapped >= 300, "{rotated:?}");
+    let after = keys.key("").unwrap();
+    assert_eq!(after.len(), 32, "the old key is gone");
+    assert_ne!(before, after);
+    for id in &ids {
+        device.acked(*id).await;
+        assert_eq!(times_applied(&backend, *id), 1);
+    }
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_is_readable_under_the_new_key_and_after_a_restart() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let device = Setup::new(folder.path(), impatient(&backend)).keys(&keys).open().await;
+    let id = device.enqueue("form", Some("a"), json!({ "title": "a house" })).await;
+    for _ in 0..3 {
+        assert!(device.outbox.rotate_key().await.unwrap().finished);
+    }
+    assert_eq!(payload_of(&device.outbox, id).await, r#"{"title":"a house"}"#);
+    device.stop().await;
+    let device = Setup::new(folder.path(), impatient(&backend)).keys(&keys).start().await;
+    device.acked(id).await;
+    assert_eq!(backend.world(|world| world.received()), 1);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn the_old_key_stays_while_another_process_could_still_write_under_it() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let open = async || Setup::new(folder.path(), impatient(&backend)).keys(&keys).open().await;
+    let (first, second) = (open().await, open().await);
+    first.enqueue("note", None, json!(1)).await;
+    second.enqueue("note", None, json!(2)).await;
+    let rotated = first.outbox.rotate_key().await.unwrap();
+    assert!(!rotated.finished, "{rotated:?}");
+    assert_eq!(keys.key("").unwrap().len(), 64);
+    // It still writes under the old key, and everybody can read that.
+    let late = second.enqueue("note", None, json!({ "late": true })).await;
+    assert_eq!(payload_of(&first.outbox, late).await, r#"{"late":true}"#);
+    second.stop().await;
+    first.stop().await;
+    let alone = open().await;
+    alone.enqueue("note", None, json!(3)).await;
+    let mut changes = alone.outbox.status_changes();
+    // The next start takes it up by itself.
+    let done = async {
+        while keys.key("").unwrap().len() != 32 {
+            tokio::select! { _ = changes.changed() => {}, () = tokio::task::yield_now() => {} }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), done).await.expect("the rotation is finished");
+    assert_eq!(payload_of(&alone.outbox, late).await, r#"{"late":true}"#);
+    alone.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_the_app_gives_is_not_rotated_and_nothing_changes() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let key = AppKey::new();
+    key.give("", &[7; 32]);
+    let mut setup = Setup::new(folder.path(), impatient(&backend));
+    setup.source = Some(Arc::new(key));
+    let device = setup.open().await;
+    let id = device.enqueue("note", None, json!({ "n": 1 })).await;
+    assert_eq!(device.outbox.rotate_key().await.unwrap_err().code(), "keychain_unavailable");
+    assert_eq!(payload_of(&device.outbox, id).await, r#"{"n":1}"#);
+    device.stop().await;
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+async fn open(folder: &Path) -> Device {
+    let config = json!({ "endpoints": { "note": { "method": "POST", "url": "https://nowhere.invalid/notes" } } });
+    let mut setup = Setup::new(&folder.join("queue"), config);
+    setup.source = Some(Arc::new(InsecureKeyFile::new(folder.join("keys"))));
+    setup.open().await
+}
+
+/// Does nothing in an ordinary run of the tests; the one below starts it with an environment, and kills it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotator_does_as_its_environment_says() {
+    let Ok(folder) = std::env::var(FOLDER) else { return };
+    let device = open(Path::new(&folder)).await;
+    println!("rotator: open");
+    for n in 0.. {
+        let id = device.enqueue("note", None, json!({ "n": n })).await;
+        println!("rotator: {id} {n}");
+        if n % 3 == 0 {
+            device.outbox.rotate_key().await.expect("the key is rotated");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
+    let kills = number("STORAGE_SYNC_KILLS", 60);
+    let seed = number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
+    println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
+    let folder = tempfile::tempdir().unwrap();
+    let mut promised: BTreeMap<Uuid, String> = BTreeMap::new();
+    let mut dice = seed;
+    for _ in 0..kills {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (lines, micros) = (dice >> 60, (dice >> 40) % 9_000);
+        let path = folder.path().to_owned();
+        let said = tokio::task::spawn_blocking(move || run_and_kill(&path, lines, micros)).await.unwrap();
+        promised.extend(said);
+    }
+    let device = open(folder.path()).await;
+    println!("{} receipts", promised.len());
+    assert!(promised.len() as u64 > kills, "the rotators did something before they died");
+    device.enqueue("note", None, json!(0)).await;
+    for (id, n) in &promised {
+        assert_eq!(payload_of(&device.outbox, *id).await, format!(r#"{{"n":{n}}}"#));
+    }
+    let rotated = device.outbox.rotate_key().await.unwrap();
+    assert!(rotated.finished && rotated.unreadable == 0, "{rotated:?}");
+    let key = InsecureKeyFile::new(folder.path().join("keys")).load("").unwrap().unwrap();
+    assert_eq!(key.len(), 32, "one key is left");
+    for (id, n) in &promised {
+        assert_eq!(payload_of(&device.outbox, *id).await, format!(r#"{{"n":{n}}}"#));
+    }
+    device.stop().await;
+}
+
+/// What a process promised before it was killed, some microseconds after so many lines.
+fn run_and_kill(folder: &Path, lines: u64, micros: u64) -> Vec<(Uuid, String)> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "rotation::a_rotator_does_as_its_environment_says", "--nocapture", "--quiet"])
+        .env(FOLDER, folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = Vec::new();
+    let mut opened = false;
+    let mut left = lines;
+    loop {
+        let mut line = String::new();
+        // A line without an end was cut off by the kill: nothing was promised.
+        if out.read_line(&mut line).is_err() || !line.ends_with('\n') {
+            break;
+        }
+        match line.trim_end().rsplit_once("rotator: ").map(|(_, said)| said) {
+            Some("open") => opened = true,
+            Some(receipt) => {
+                let (id, n) = receipt.split_once(' ').unwrap();
+                said.push((id.parse().unwrap(), n.to_owned()));
+                left = left.saturating_sub(1);
+            }
+            None => {}
+        }
+        if opened && left == 0 {
+            // Not to wait for anything: to die at another moment each time.
+            std::thread::sleep(Duration::from_micros(micros));
+            let _ = child.kill();
+        }
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(opened, "it never came so far");
+    said
+}
