@@ -73,16 +73,7 @@ impl Drain {
     fn unclaim(&mut self, seq: i64) {
         let Some(Place { attempt, .. }) = self.places.get(&seq) else { return };
         self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
-        let verdict = Verdict::Unsent { was_possibly_sent: attempt.was_possibly_sent };
-        let judgement = Judgement {
-            verdict,
-            attempted: false,
-            status: None,
-            error: None,
-            next: Next::Queue,
-            floor: None,
-            restored: false,
-        };
+        let judgement = Judgement::unsent(attempt.was_possibly_sent);
         self.settle(seq, judgement);
     }
 

@@ -26,7 +26,7 @@ use crate::{
     board::Backoff,
     entry::WaitingFor,
     error::Error,
-    store::{Claim, Done, Head, Loaded, Settle},
+    store::{Claim, Done, Head, Loaded, Settle, Verdict},
     transport::Outcome,
     wake::{Wake, Wakes},
 };
@@ -314,11 +314,30 @@ impl Drain {
             }
             Sent::NoCredentials { why } => (self.rules.no_credentials(&place.attempt, why, now), true),
         };
+        if judgement.restored {
+            self.doubt_everything();
+        }
         if without_credentials {
             // Newer ones may have come after they were asked for and before the origin was held.
             self.look_for_credentials(&origin);
         }
         self.settle(finished.seq, judgement);
+    }
+
+    /// Another copy of this database may have sent whatever is here: the commit that says so in every row says it in those under
+    /// way too, and nothing may take it back. What is not sent yet is looked at anew.
+    fn doubt_everything(&mut self) {
+        for place in self.places.values_mut() {
+            place.attempt.was_possibly_sent = true;
+            if matches!(place.stage, Stage::Claiming(_)) {
+                place.stage = Stage::Doomed(Box::new(Judgement::unsent(true)));
+            }
+        }
+        for settle in &mut self.settles {
+            if let Verdict::Unsent { was_possibly_sent } = &mut settle.verdict {
+                *was_possibly_sent = true;
+            }
+        }
     }
 
     /// An entry waits on its own account.

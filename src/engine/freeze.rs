@@ -7,7 +7,10 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::prepare::{Unready, fail};
+use super::{
+    conflict::Condition,
+    prepare::{Unready, fail},
+};
 use crate::{
     cipher::{Binding, DataKey, Part},
     config::{Endpoint, Preconditions, Template},
@@ -15,6 +18,9 @@ use crate::{
     reference,
     store::{Loaded, Thing},
 };
+
+const IF_MATCH: &str = "If-Match";
+const IF_NONE_MATCH: &str = "If-None-Match";
 
 /// Sealed like the payload, because the URL holds the params. The idempotency key and the revision are frozen in columns of the row.
 #[derive(Serialize, Deserialize)]
@@ -53,7 +59,7 @@ pub(super) fn freeze(
     }
     headers.extend(endpoint.headers.iter().cloned());
     if endpoint.preconditions == Some(Preconditions::Etag) {
-        headers.extend(precondition(row, action));
+        headers.extend(precondition(row, action, method));
     }
     Ok(Frozen { method: method.to_owned(), url, headers, action: Some(action), references })
 }
@@ -110,13 +116,24 @@ fn params(
     Ok(params)
 }
 
-/// RFC 9110, 13.1: strong comparison only. What is not known to exist must not exist.
-fn precondition(row: &Loaded, action: Action) -> Option<(String, String)> {
+/// RFC 9110, 13.1: strong comparison only. What is not known to exist must not exist, where it would come to be at the very URL;
+/// what a POST creates is elsewhere, and the collection that it goes to does exist.
+fn precondition(row: &Loaded, action: Action, method: &str) -> Option<(String, String)> {
     let strong = row.etag.as_ref().filter(|etag| !etag.starts_with("W/"));
     match (action, strong) {
-        (Action::Update | Action::Delete, Some(etag)) => Some(("If-Match".into(), etag.clone())),
-        (Action::Create, _) => Some(("If-None-Match".into(), "*".into())),
+        (Action::Update | Action::Delete, Some(etag)) => Some((IF_MATCH.into(), etag.clone())),
+        (Action::Create, _) if method == "PUT" => Some((IF_NONE_MATCH.into(), "*".into())),
         _ => None,
+    }
+}
+
+/// What a frozen request made a condition of.
+pub(super) fn condition(frozen: &Frozen) -> Option<Condition> {
+    let has = |name: &str| frozen.headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name));
+    match (has(IF_MATCH), has(IF_NONE_MATCH)) {
+        (true, _) => Some(Condition::Unchanged),
+        (false, true) => Some(Condition::Absent),
+        (false, false) => None,
     }
 }
 

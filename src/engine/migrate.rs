@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{drain::Drain, prepare::binding, rules::SLOW_RETRY};
 use crate::{
     board::Backoff,
@@ -18,13 +20,14 @@ impl Drain {
     /// Rewrites what was found outdated; what no migration leads to waits for the version of the app that has one. Answers whether
     /// something can be sent now.
     pub(super) async fn migrate_outdated(&mut self, master: &Arc<MasterKey>) -> Result<bool> {
-        let mut any = false;
+        let mut rewrites = Vec::new();
         for (kind, head, row) in std::mem::take(&mut self.outdated) {
             match self.migrated(&row, master) {
                 Some((payload, bytes, version)) => {
-                    self.parts.store.rewrite(row.seq, payload, bytes, version).await?;
+                    let store = self.parts.store.clone();
+                    rewrites.push(async move { store.rewrite(row.seq, payload, bytes, version).await });
+                    // Found again at once, rewritten or not: what was edited meanwhile is looked at anew.
                     self.feeds.entry(kind).or_default().push(head);
-                    any = true;
                 }
                 None => {
                     let now = self.now();
@@ -32,6 +35,9 @@ impl Drain {
                 }
             }
         }
+        let any = !rewrites.is_empty();
+        // Together, so that they share a commit.
+        join_all(rewrites).await.into_iter().collect::<Result<Vec<_>>>()?;
         Ok(any)
     }
 

@@ -6,7 +6,7 @@ use super::{
     drain::{Drain, Place, Stage},
     feed::WINDOW,
     keys::KeyHold,
-    prepare::{Prepared, Unready, prepare},
+    prepare::{Means, Prepared, Unready, prepare, wire_revision},
     rules::{Allowance, Attempt, Judgement, Next, SLOW_RETRY},
 };
 use crate::{
@@ -196,7 +196,8 @@ impl Drain {
         let master = self.parts.keys.of_id(&self.account, &row.payload.key_id);
         let prepared = match (endpoint, master) {
             (Some(endpoint), Some(master)) => {
-                prepare(row, endpoint, self.base.as_ref(), &master, self.parts.clock.wall())
+                let (device, wall) = (self.parts.store.device(), self.parts.clock.wall());
+                prepare(row, &Means { endpoint, base: self.base.as_ref(), master: &master, device, wall })
             }
             (None, _) => Err(Unready::Wait(WaitingFor::Endpoint)),
             (_, None) => Err(Unready::Wait(WaitingFor::Keychain { key: KeyState::Mismatch })),
@@ -270,7 +271,7 @@ impl Drain {
 
     /// A row that must not be sent is claimed like any other, so that no one else touches it, and failed in the next commit.
     fn doom(&mut self, head: Head, row: &Loaded, kind: String, origin: String, probe: bool, judgement: Judgement) {
-        let revision = row.revision.unwrap_or_else(|| crate::revision::next(row.base, row.lane_revision));
+        let revision = wire_revision(row);
         // A claim freezes a request; there is none yet if nothing of it could ever be sent.
         let request = row.request.is_none().then(Vec::new);
         self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request });

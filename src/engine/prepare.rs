@@ -3,6 +3,7 @@
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use url::Url;
+use uuid::Uuid;
 
 use super::{
     conflict::Standing,
@@ -14,7 +15,7 @@ use crate::{
     config::{Endpoint, IfUnknown},
     entry::{Action, Reason, WaitingFor},
     revision,
-    store::{Claim, Loaded, Thing},
+    store::{Claim, Loaded},
     transport::Request,
 };
 
@@ -38,27 +39,25 @@ pub(super) enum Unready {
     Outdated,
 }
 
+/// What a request is made with, beside the row.
+pub(super) struct Means<'a> {
+    pub endpoint: &'a Endpoint,
+    pub base: Option<&'a Url>,
+    pub master: &'a MasterKey,
+    /// Of this installation, by now.
+    pub device: Uuid,
+    pub wall: i64,
+}
+
 /// Opens a row and makes its request: the frozen one if there is one.
-pub(super) fn prepare(
-    row: &Loaded,
-    endpoint: &Endpoint,
-    base: Option<&Url>,
-    master: &MasterKey,
-    wall: i64,
-) -> Result<Prepared, Unready> {
+pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unready> {
+    let Means { endpoint, base, master, device, wall } = *means;
     may_be_sent_again(row, endpoint, wall)?;
-    // What another copy of this database may have sent is sent as it is.
-    if row.request.is_none() && !row.possibly_sent && row.action != Some(Action::Delete) {
-        match row.payload_version.cmp(&endpoint.payload_version) {
-            Ordering::Less => return Err(Unready::Outdated),
-            Ordering::Equal => {}
-            Ordering::Greater => return Err(Unready::Wait(WaitingFor::Endpoint)),
-        }
-    }
     let binding = binding(row);
     let undecryptable = || fail(Reason::Undecryptable, row.possibly_sent, "its record was changed or damaged on disk");
     let key = master.unwrap(&row.payload.wrapped_key, &binding).map_err(|_| undecryptable())?;
     let body = key.open(Part::Payload, &binding, &row.payload.body).map_err(|_| undecryptable())?;
+    has_the_endpoints_form(row, endpoint)?;
     let (frozen, sealed) = match &row.request {
         Some(sealed) => (thaw(&key, &binding, sealed).ok_or_else(undecryptable)?, None),
         None => {
@@ -68,7 +67,7 @@ pub(super) fn prepare(
             (frozen, Some(key.seal(Part::Request, &binding, &plain)))
         }
     };
-    let revision = row.revision.unwrap_or_else(|| revision::next(row.base, row.lane_revision));
+    let revision = wire_revision(row);
     let origin = frozen.url.origin().ascii_serialization();
     let payload = freeze::body(&frozen, body);
     let ack =
@@ -76,14 +75,16 @@ pub(super) fn prepare(
     let standing = Standing {
         id: row.id,
         device: row.device,
+        renewed: row.device != device,
         revision,
         key_suffix: row.key_suffix,
         generation: row.payload.generation,
         former_keys: row.former_keys.clone(),
         lane_revision: row.lane_revision,
-        unlearned: row.lane_seen == 0 && row.etag.is_none() && row.thing == Thing::Unknown,
+        unlearned: row.lane_seen == 0,
         on_conflict: endpoint.on_conflict,
         lacks_id: ack.asks_for_id() && row.canonical_id.is_none(),
+        condition: freeze::condition(&frozen),
     };
     let mut request = Request::new(frozen.method, frozen.url);
     request.headers = frozen.headers;
@@ -128,6 +129,25 @@ fn may_be_sent_again(row: &Loaded, endpoint: &Endpoint, wall: i64) -> Result<(),
     }
     let error = "it may have been applied, and the server may have forgotten its idempotency key by now";
     Err(fail(Reason::OutcomeUnknown, true, error))
+}
+
+/// What may have been sent already, here or by another copy of this database, is sent as it is. What is deleted has no form.
+fn has_the_endpoints_form(row: &Loaded, endpoint: &Endpoint) -> Result<(), Unready> {
+    if row.request.is_some() || row.possibly_sent || row.action == Some(Action::Delete) {
+        return Ok(());
+    }
+    match row.payload_version.cmp(&endpoint.payload_version) {
+        Ordering::Less => Err(Unready::Outdated),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Unready::Wait(WaitingFor::Endpoint)),
+    }
+}
+
+/// The frozen one. What was refused keeps its own for its next try, unless others of its lane went past it meanwhile.
+pub(super) fn wire_revision(row: &Loaded) -> u64 {
+    let passed = |revision: u64| revision < row.lane_revision || revision <= row.base;
+    let own = row.revision.filter(|revision| row.request.is_some() || !passed(*revision));
+    own.unwrap_or_else(|| revision::next(row.base, row.lane_revision))
 }
 
 fn thaw(key: &DataKey, binding: &Binding<'_>, sealed: &[u8]) -> Option<Frozen> {

@@ -1,6 +1,12 @@
 //! What an answer means: for the entry, for its endpoint, for its origin. No I/O and no clock of its own.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use uuid::Uuid;
 
 use super::{
     auth::Unauthorized,
@@ -25,7 +31,7 @@ const FAULTY_LANES: usize = 5;
 pub(super) const REFUSING_LANES: usize = 5;
 /// Answers without proof, while others of the endpoint are proved, after which the entry fails.
 const UNPROVEN_STRIKES: u32 = 3;
-/// "Still in progress" (409) this many times is a refusal.
+/// "Still in progress" (409) more often than this is a refusal.
 const COLLISIONS: u32 = 20;
 
 /// One attempt, as far as the rules need to know it.
@@ -63,6 +69,21 @@ pub(super) struct Judgement {
     pub floor: Option<(String, Duration)>,
     /// The server has heard of this device what this database does not know.
     pub restored: bool,
+}
+
+impl Judgement {
+    /// Nothing left this machine.
+    pub(super) fn unsent(was_possibly_sent: bool) -> Self {
+        Self {
+            verdict: Verdict::Unsent { was_possibly_sent },
+            attempted: false,
+            status: None,
+            error: None,
+            next: Next::Queue,
+            floor: None,
+            restored: false,
+        }
+    }
 }
 
 /// When a pending entry is looked at again.
@@ -126,7 +147,17 @@ pub(super) struct Rules {
     pub(super) endpoints: HashMap<String, Endpoint>,
     suspects: HashMap<i64, Suspect>,
     pub(super) unauthorized: HashMap<i64, Unauthorized>,
-    collisions: HashMap<i64, u32>,
+    conflicts: HashMap<i64, Conflicts>,
+    /// Devices of this database that another copy of it has too.
+    pub(super) given_up: HashSet<Uuid>,
+}
+
+/// How often an entry was answered 409 or 412, by what was made of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Conflicts {
+    collisions: u32,
+    unexplained: u32,
+    rebases: u32,
 }
 
 impl Rules {
@@ -141,7 +172,8 @@ impl Rules {
             endpoints: HashMap::new(),
             suspects: HashMap::new(),
             unauthorized: HashMap::new(),
-            collisions: HashMap::new(),
+            conflicts: HashMap::new(),
+            given_up: HashSet::new(),
         }
     }
 
@@ -237,14 +269,14 @@ impl Rules {
     pub(super) fn forget_all(&mut self) {
         self.suspects.clear();
         self.unauthorized.clear();
-        self.collisions.clear();
+        self.conflicts.clear();
     }
 
     /// Forgets what it knew of an entry that is settled, edited or gone.
     pub(super) fn forget(&mut self, seq: i64) {
         self.suspects.remove(&seq);
         self.unauthorized.remove(&seq);
-        self.collisions.remove(&seq);
+        self.conflicts.remove(&seq);
     }
 
     /// A hold from before a restart.
@@ -322,14 +354,26 @@ impl Rules {
 
     /// Whether "still in progress" was heard too often.
     pub(super) fn collided_out(&mut self, seq: i64) -> bool {
-        self.refused_too_often(seq, COLLISIONS)
+        let collisions = &mut self.conflicts.entry(seq).or_default().collisions;
+        *collisions += 1;
+        *collisions > COLLISIONS
     }
 
-    /// Counts a 409 or 412 of an entry, and says whether there were more than that.
-    pub(super) fn refused_too_often(&mut self, seq: i64, most: u32) -> bool {
-        let collisions = self.collisions.entry(seq).or_default();
-        *collisions += 1;
-        *collisions > most
+    /// Counts a refusal that nothing explains, and says whether there were more than that.
+    pub(super) fn unexplained_too_often(&mut self, seq: i64, most: u32) -> bool {
+        let unexplained = &mut self.conflicts.entry(seq).or_default().unexplained;
+        *unexplained += 1;
+        *unexplained > most
+    }
+
+    /// How often an entry was put above a newer write.
+    pub(super) fn rebases(&self, seq: i64) -> u32 {
+        self.conflicts.get(&seq).map_or(0, |conflicts| conflicts.rebases)
+    }
+
+    /// Counts that it is once more.
+    pub(super) fn rebased(&mut self, seq: i64) {
+        self.conflicts.entry(seq).or_default().rebases += 1;
     }
 
     /// Counts a lane into a row of lanes with the same trouble, and says whether the row is long enough.

@@ -85,13 +85,7 @@ impl Rules {
         self.unknown(attempt, None, why.to_owned(), None, now)
     }
 
-    pub(super) fn faulty(
-        &mut self,
-        attempt: &Attempt,
-        status: u16,
-        floor: Option<Duration>,
-        now: Duration,
-    ) -> Judgement {
+    fn faulty(&mut self, attempt: &Attempt, status: u16, floor: Option<Duration>, now: Duration) -> Judgement {
         let probed = attempt.probe && self.endpoint(&attempt.kind).gate.why().is_some();
         if status >= 500 && (self.faulty_enough(attempt) || probed) {
             let level = self.endpoint(&attempt.kind).gate.next_level();
@@ -199,7 +193,7 @@ impl Rules {
     }
 
     /// It may have been applied: the same bytes again, or never again, as the endpoint says.
-    fn unknown(
+    pub(super) fn unknown(
         &mut self,
         attempt: &Attempt,
         status: Option<u16>,

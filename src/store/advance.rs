@@ -60,7 +60,8 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
     INSERT OR IGNORE INTO former_keys (seq, suffix, generation, revision)
         SELECT e.seq, e.key_suffix, p.generation, e.revision FROM entries e JOIN payloads p ON p.seq = e.seq
         WHERE NEW.verdict IN ('not applied', 'rebase') AND e.seq = NEW.seq AND e.state = 'inflight' AND e.revision IS NOT NULL;
-    DELETE FROM requests WHERE NEW.verdict IN ('unsent', 'not applied', 'rebase', 'lost', 'conflict') AND seq = NEW.seq
+    -- An empty one was never sealed: its entry was claimed only to be settled.
+    DELETE FROM requests WHERE (NEW.verdict IN ('unsent', 'not applied', 'rebase', 'lost', 'conflict') OR sealed = x'') AND seq = NEW.seq
         AND EXISTS (SELECT 1 FROM entries WHERE seq = NEW.seq AND state = 'inflight');
     UPDATE entries SET
             state = CASE NEW.verdict WHEN 'acked' THEN 'acked' WHEN 'failed' THEN 'failed' WHEN 'conflict' THEN 'failed'

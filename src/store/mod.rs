@@ -262,7 +262,8 @@ impl Store {
         self.read_heads(account, kind, after, limit).await
     }
 
-    /// In order of seq. Missing or no longer pending ones are left out.
+    /// In order of seq. Those that are not due are left out: missing, no longer pending, behind another one of their lane, or waiting
+    /// for one that they depend on.
     pub async fn load(&self, seqs: &[i64]) -> Result<Vec<Loaded>> {
         self.read_entries(seqs).await
     }

@@ -89,7 +89,7 @@ impl Store {
                             WHERE d.seq = e.seq AND d.needs_id = 1) AS refs, \
                         p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed \
                  FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
-                 WHERE e.seq IN ({}) AND e.state = 'pending' ORDER BY e.seq",
+                 WHERE e.seq IN ({}) AND e.state = 'pending' AND e.head = 1 AND e.unmet = 0 ORDER BY e.seq",
                 places(seqs.len())
             ));
             for seq in seqs {

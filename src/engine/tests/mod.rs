@@ -1,4 +1,5 @@
 //! The rules without I/O, and the loop at its worst moments.
 
+mod conflict;
 mod drain;
 mod verdict;

@@ -52,6 +52,17 @@ CREATE TABLE lanes (
 ) STRICT;
 CREATE INDEX lanes_touched ON lanes (touched_at);
 
+-- Of a lane that is forgotten, its revision is not: a lane that begins anew goes above it. The server would otherwise name a write
+-- of this device that is above all that the lane has used, which is how an older copy of the database is told.
+CREATE TRIGGER lanes_forget AFTER DELETE ON lanes WHEN OLD.revision > 0 BEGIN
+    INSERT INTO meta (name, value) VALUES ('forgotten revision', OLD.revision)
+        ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value);
+END;
+CREATE TRIGGER lanes_begin AFTER INSERT ON lanes
+    WHEN NEW.revision < coalesce((SELECT value FROM meta WHERE name = 'forgotten revision'), 0) BEGIN
+    UPDATE lanes SET revision = (SELECT value FROM meta WHERE name = 'forgotten revision') WHERE lane = NEW.lane;
+END;
+
 -- AUTOINCREMENT: a seq names one entry for ever, also after the newest row was deleted.
 CREATE TABLE entries (
     seq             INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -100,3 +100,19 @@ async fn only_the_owner_checkpoints_by_itself() {
     fill().await;
     assert!(wal() > grown + 6_000_000);
 }
+
+#[tokio::test]
+async fn what_a_forgotten_lane_had_used_is_not_used_again_by_one_that_begins_anew() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(every("a")).await;
+    assert!(fixture.claim(id).await);
+    fixture.settle(id, Verdict::Acked { canonical_id: None, revision: Some(41), etag: None }).await;
+    fixture.store.discard("", &Filter::default(), false, NOW).await.unwrap();
+    let forget = || fixture.store.prune(Keep { lanes_ms: 0, ..keep(1000, 1000) }, NOW + 2);
+    while forget().await.unwrap() {}
+    for key in ["a", "b"] {
+        let later = fixture.put(every(key)).await;
+        let later = fixture.loaded(later).await;
+        assert_eq!((later.base, later.lane_seen, later.lane_revision), (0, 0, 41), "{key}");
+    }
+}
