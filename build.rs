@@ -2,12 +2,18 @@
 
 const COMMANDS: &[&str] = &[
     "enqueue",
+    "enqueue_all",
+    "observe",
     "status",
     "list",
     "get",
     "payload",
     "retry",
     "discard",
+    "edit",
+    "resolve",
+    "conflicts",
+    "conflicts_read",
     "delivered",
     "flush",
     "pause",

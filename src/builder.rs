@@ -10,8 +10,8 @@ use tauri::{
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     commands,
-    config::{Config, Endpoint, Settings},
-    error::Result,
+    config::{Config, Endpoint, Migrations, Settings},
+    error::{Error, Result},
     events::Event,
     handle::{Blueprint, StorageSync},
     keychain::{self, KeySource},
@@ -50,6 +50,7 @@ pub struct Builder {
     config: Option<Config>,
     base_url: Option<String>,
     endpoints: Vec<Endpoint>,
+    migrations: Migrations,
     transport: Option<Arc<dyn Transport>>,
     key_source: Option<Arc<dyn KeySource>>,
     auth: Option<Arc<dyn AuthProvider>>,
@@ -80,6 +81,35 @@ impl Builder {
     /// Adds an endpoint to those of the configuration; may be called again. One that is there already stops the app at start.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Says how a payload of that kind, enqueued when the endpoint had `payloadVersion` `from`, becomes one of the version after it. May
+    /// be called again, for every kind and every version that installed apps may still have in their queues; the steps are taken in a row.
+    ///
+    /// Asked when an entry that was never sent is to be sent: what may have been sent goes as it is. As long as a step is missing or
+    /// fails, the entry waits for `endpoint`, and an update of the app that has the step delivers it. Bytes have no versions.
+    ///
+    /// A kind that is no endpoint, and a version that its `payloadVersion` is not above, stop the app at start.
+    ///
+    /// ```
+    /// use tauri_plugin_storage_sync::{Builder, Endpoint};
+    /// use serde_json::json;
+    ///
+    /// let builder = Builder::new()
+    ///     .endpoint(Endpoint::new("form", "PUT", "/listings/{key}").payload_version(1))
+    ///     // Version 0 had the price as a number of euros.
+    ///     .migrate("form", 0, |mut form| {
+    ///         let euros = form["price"].as_f64().ok_or("no price")?;
+    ///         form["price"] = json!({ "amount": euros, "currency": "EUR" });
+    ///         Ok(form)
+    ///     });
+    /// ```
+    pub fn migrate<F>(mut self, kind: impl AsRef<str>, from: u32, step: F) -> Self
+    where
+        F: Fn(serde_json::Value) -> Result<serde_json::Value, String> + Send + Sync + 'static,
+    {
+        self.migrations.add(kind.as_ref(), from, step);
         self
     }
 
@@ -140,7 +170,9 @@ impl Builder {
     fn assemble<R: Runtime>(self, app: &AppHandle<R>, written: Option<Config>) -> Result<(StorageSync, Blueprint)> {
         let mut config = self.config.or(written).unwrap_or_default();
         config.base_url = self.base_url.or(config.base_url);
-        let settings = Arc::new(Settings::new(config, self.endpoints)?);
+        let mut settings = Settings::new(config, self.endpoints)?;
+        settings.migrations = useful(self.migrations, &settings)?;
+        let settings = Arc::new(settings);
         let folder = self.data_dir.or_else(|| app.path().app_data_dir().ok().map(|folder| folder.join(NAME)));
         let blueprint = Blueprint {
             folder,
@@ -151,6 +183,26 @@ impl Builder {
         };
         Ok((StorageSync::new(settings, Credentials::new(self.auth)), blueprint))
     }
+}
+
+/// A step that nothing will ever take is a mistake.
+fn useful(migrations: Migrations, settings: &Settings) -> Result<Migrations> {
+    for (kind, from) in migrations.starts() {
+        let Some(endpoint) = settings.endpoint(kind) else {
+            let message =
+                format!("is missing, and `Builder::migrate` has a step for its payloads from version {from} on");
+            return Err(Error::config(format!("endpoints.{kind}"), message));
+        };
+        if endpoint.payload_version <= from {
+            let message = format!(
+                "is {}, so nothing is migrated from version {from} on, as `Builder::migrate` says: write at least {}",
+                endpoint.payload_version,
+                from.saturating_add(1)
+            );
+            return Err(Error::config(format!("endpoints.{kind}.payloadVersion"), message));
+        }
+    }
+    Ok(migrations)
 }
 
 /// Tells all windows that listen. A window that cannot be told has other worries.

@@ -143,6 +143,30 @@ impl Action {
     }
 }
 
+/// Whether the server has applied an entry, as far as that can be known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Applied {
+    /// It has proved that.
+    Yes,
+    /// Not in any attempt so far: none reached it, or it said so.
+    No,
+    /// An attempt has begun and no definitive answer came.
+    Unknown,
+}
+
+impl Applied {
+    /// What follows from an entry's state and from whether it was possibly sent.
+    pub(crate) fn of(state: State, possibly_sent: bool) -> Self {
+        match (state, possibly_sent) {
+            (State::Acked, _) => Self::Yes,
+            (_, true) => Self::Unknown,
+            (_, false) => Self::No,
+        }
+    }
+}
+
 /// What an app has read of a thing on the server, for `observe`. What is absent stays as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -321,6 +345,8 @@ pub struct Entry {
     pub attempts: u32,
     /// An attempt has begun and no definitive answer came.
     pub possibly_sent: bool,
+    /// Whether the server has applied it.
+    pub applied: Applied,
     /// HTTP status of the last answer.
     pub status: Option<u16>,
     /// What the last attempt said, in words. Never a payload, a credential or a query string.
@@ -332,7 +358,7 @@ pub struct Entry {
     /// The newer entry that replaced it.
     pub superseded_by: Option<Uuid>,
     /// Beaten on the server by a newer write: the payload is kept for a while (30 days by default), and `retry`, `edit` or `resolve`
-    /// revive it. With [`Entry::possibly_sent`] it may have been applied before it was beaten.
+    /// revive it. [`Entry::applied`] says whether it may have been applied before it was beaten.
     pub lost: bool,
     /// It met a newer write on the server, and nobody has read of it yet.
     pub conflict: bool,

@@ -56,6 +56,11 @@ pub enum Error {
     /// `not_delivered`: the entry failed; the message says why and what to do. Its payload is kept.
     #[error("{0}")]
     NotDelivered(String),
+    /// `lost`: the entry was beaten on the server by a newer write. Its payload is kept for a while.
+    #[error(
+        "the server holds a newer write than entry {0}, which stands: what was lost is kept for a while, and `resolve`, `edit` or `retry` revive it"
+    )]
+    Lost(Uuid),
     /// `disk_full`: the disk has no room. Nothing was written; delivery goes on.
     #[error("the disk is full: free some space and try again; what is already queued is safe and is still delivered")]
     DiskFull,
@@ -132,6 +137,7 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::WrongState(_) => "wrong_state",
             Self::NotDelivered(_) => "not_delivered",
+            Self::Lost(_) => "lost",
             Self::DiskFull => "disk_full",
             Self::KeychainLocked => "keychain_locked",
             Self::KeychainUnavailable(_) => "keychain_unavailable",

@@ -86,7 +86,9 @@ impl Burst {
 
     fn note(&mut self, news: News) {
         match news {
-            News::Entry(change) => {
+            News::Entry(mut change) => {
+                // A conflict is news also when something else came of the entry right after.
+                change.conflict |= self.entries.get(&change.id).is_some_and(|before| before.conflict);
                 self.entries.insert(change.id, change);
             }
             News::Missed => self.missed = true,
@@ -276,6 +278,19 @@ mod tests {
                 Event::Status(status(1000, 1000)),
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn a_conflict_is_told_although_something_else_came_of_the_entry_right_after() {
+        let mut bench = Bench::started().await;
+        let lost = Change { conflict: true, ..change(1, State::Superseded, 1) };
+        bench.tell(News::Entry(lost));
+        bench.tell(News::Entry(change(1, State::Pending, 2)));
+        bench.tell(News::Entry(change(2, State::Pending, 3)));
+        let told = Change { conflict: true, ..change(1, State::Pending, 2) };
+        assert_eq!(bench.round().await, [Event::Entry(told), Event::Entry(change(2, State::Pending, 3))]);
+        bench.tell(News::Entry(change(1, State::Acked, 4)));
+        assert_eq!(bench.round().await, [Event::Entry(change(1, State::Acked, 4))]);
     }
 
     #[tokio::test]

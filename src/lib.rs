@@ -50,7 +50,8 @@
 //!                │  ▲    not delivered yet    │
 //!                │  │                         └──────► failed    refused, or not to be sent twice:
 //!                │  └──────── retry ──────────────────────┘      the payload is kept until somebody decides
-//!                └──► superseded    a newer entry of its lane took its place, before it was ever sent or after a refusal
+//!                └──► superseded    a newer entry of its lane took its place, before it was ever sent or after a refusal;
+//!                                   or it is lost: a newer write on the server stands, and retry, edit or resolve revive it
 //! ```
 //!
 //! A pending entry says what it waits for: see [`WaitingFor`]. A failed one says why: see [`Reason`]. No number of attempts, age,
@@ -80,12 +81,12 @@ pub mod entry;
 pub mod error;
 pub mod keychain;
 pub mod outbox;
-mod reference;
 pub mod transport;
 
 mod board;
 mod cipher;
 mod engine;
+mod reference;
 mod retry;
 mod revision;
 mod store;
@@ -112,13 +113,13 @@ pub use self::{
         Route, Template,
     },
     entry::{
-        Action, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt, State, Status,
-        WaitingFor,
+        Action, Applied, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt, State,
+        Status, WaitingFor,
     },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
-    outbox::{Discarded, EnqueueOptions, Flushed, Payload, Query, Selection, SelectionFilter},
+    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Payload, Query, Resolution, Selection, SelectionFilter},
     reference::reference,
     transport::{
         Transport,

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Query, Queue, Reason, Receipt, Selection,
-    State, Status, WaitingFor,
+    Action, Applied, Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Known, Query, Queue, Reason,
+    Receipt, Selection, State, Status, WaitingFor,
 };
 use uuid::Uuid;
 
@@ -60,6 +60,15 @@ fn the_fixtures_show_every_variant() {
     assert_eq!(shown(&entries, "/state"), variants::<State>(unknown()));
     assert_eq!(shown(&entries, "/reason"), variants::<Reason>(unknown()));
     assert_eq!(shown(&entries, "/queue"), variants::<Queue>(unknown()));
+    assert_eq!(shown(&entries, "/action"), variants::<Action>(unknown()));
+    assert_eq!(shown(&fixtures("enqueue"), "/options/action"), variants::<Action>(unknown()));
+    assert_eq!(shown(&entries, "/applied"), variants::<Applied>(unknown()));
+    for flag in ["/lost", "/conflict"] {
+        assert!(
+            [true, false].iter().all(|set| entries.iter().any(|entry| entry.pointer(flag) == Some(&json!(set)))),
+            "{flag}"
+        );
+    }
     assert_eq!(shown(&entries, "/waitingFor/reason"), variants::<WaitingFor>(json!({ "reason": "?" })));
     assert_eq!(shown(&entries, "/waitingFor/key"), variants::<KeyState>(unknown()));
     assert_eq!(shown(&fixtures("status"), "/key/state"), variants::<KeyState>(unknown()));
@@ -83,6 +92,7 @@ fn errors() -> Vec<Error> {
         Error::NotDelivered(
             "the server refused it (HTTP 422). It is kept: `retry` it once the cause is gone, or `discard` it".into(),
         ),
+        Error::Lost(id),
         Error::DiskFull,
         Error::KeychainLocked,
         Error::KeychainUnavailable("no session bus".into()),
@@ -123,17 +133,34 @@ fn every_error_code_has_a_fixture() {
 
 #[test]
 fn options_of_enqueue_arrive_whole() {
-    for arguments in fixtures("enqueue") {
+    let batches = fixtures("enqueue_all");
+    let members = batches.iter().flat_map(|batch| batch["entries"].as_array().unwrap()).cloned();
+    for arguments in fixtures("enqueue").into_iter().chain(members) {
         let given = &arguments["options"];
         let none = Value::Object(Default::default());
         let options: EnqueueOptions = parse(if given.is_null() { &none } else { given });
         assert_eq!(options.key.as_deref(), given["key"].as_str());
         assert_eq!(options.id.map(|id| id.to_string()).as_deref(), given["id"].as_str());
         assert_eq!(json!(options.queue), given["queue"]);
+        assert_eq!(json!(options.action), given["action"]);
+        let after = if given["after"].is_null() { json!([]) } else { given["after"].clone() };
+        assert_eq!(json!(options.after), after);
         let names: Vec<_> = given["params"].as_object().into_iter().flatten().map(|(name, _)| name).collect();
         assert_eq!(options.params.keys().collect::<Vec<_>>(), names);
     }
     assert!(serde_json::from_value::<EnqueueOptions>(json!({ "contentType": "text/plain" })).is_err());
+}
+
+#[test]
+fn what_an_app_knows_arrives_whole() {
+    for given in fixtures("known") {
+        let known: Known = parse(&given);
+        let arrived = serde_json::to_value(&known).unwrap();
+        let said: serde_json::Map<_, _> =
+            arrived.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+        assert_eq!(Value::Object(said), given);
+    }
+    assert!(serde_json::from_value::<Known>(json!({ "rev": 1 })).is_err());
 }
 
 #[test]

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
-use serde_json::{Value, value::to_raw_value};
+use serde_json::Value;
 use tauri::{
     State,
     http::HeaderMap,
@@ -12,21 +11,20 @@ use tauri::{
 
 use super::{
     arguments::read,
+    body,
     scope::{self, KindScope},
 };
 use crate::{
     entry::Receipt,
     error::{Error, Result},
     handle::StorageSync,
-    outbox::{EnqueueOptions, OCTET_STREAM, Payload},
+    outbox::{EnqueueOptions, NewItem},
 };
 
 /// The header that says that the body is the payload.
 const KIND: &str = "x-kind";
 /// [`EnqueueOptions`] as JSON, percent-encoded.
 const OPTIONS: &str = "x-options";
-/// The media type of the bytes.
-const CONTENT_TYPE: &str = "x-content-type";
 
 #[tauri::command]
 pub(crate) async fn enqueue(
@@ -34,83 +32,51 @@ pub(crate) async fn enqueue(
     request: Request<'_>,
     scope: CommandScope<KindScope>,
 ) -> Result<Receipt> {
-    let Call { kind, payload, options } = Call::read(request.body(), request.headers())?;
+    let NewItem { kind, payload, options } = asked(request.body(), request.headers())?;
     scope::check(&scope, &kind)?;
     sync.enqueue_payload(&kind, payload, options).await
 }
 
-/// What is asked for.
-struct Call<'a> {
-    kind: Cow<'a, str>,
-    payload: Payload,
-    options: EnqueueOptions,
+fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<NewItem> {
+    match (body::bytes(body, headers, KIND)?, body) {
+        (None, InvokeBody::Json(arguments)) => of_arguments(arguments),
+        (bytes, _) => of_bytes(bytes.unwrap_or_default(), headers),
+    }
 }
 
-impl<'a> Call<'a> {
-    fn read(body: &'a InvokeBody, headers: &'a HeaderMap) -> Result<Self> {
-        match body {
-            InvokeBody::Json(arguments) if !headers.contains_key(KIND) => Self::of_arguments(arguments),
-            // How bytes arrive where IPC falls back to messages.
-            InvokeBody::Json(numbers) => Self::of_bytes(bytes(numbers)?, headers),
-            InvokeBody::Raw(bytes) => Self::of_bytes(bytes.clone(), headers),
+fn of_arguments(arguments: &Value) -> Result<NewItem> {
+    body::only(arguments, &["kind", "payload", "options"])?;
+    let kind = kind(arguments)?;
+    let options = options(arguments)?;
+    Ok(NewItem::new(kind, body::json(arguments)?, options))
+}
+
+fn of_bytes(bytes: Cow<'_, [u8]>, headers: &HeaderMap) -> Result<NewItem> {
+    let kind = body::decoded(headers, KIND)?
+        .ok_or_else(|| Error::argument("the header `x-kind` is missing: give the name of an endpoint"))?;
+    let options = match body::decoded(headers, OPTIONS)? {
+        None => EnqueueOptions::default(),
+        Some(text) => {
+            let options: Value =
+                serde_json::from_str(&text).map_err(|_| Error::argument("the header `x-options` is not JSON"))?;
+            read(&options, "options")?
         }
+    };
+    Ok(NewItem::new(kind, body::payload(bytes, headers)?, options))
+}
+
+/// The endpoint that an entry is for.
+pub(super) fn kind(entry: &Value) -> Result<&str> {
+    let kind = entry.get("kind").and_then(Value::as_str);
+    kind.ok_or_else(|| Error::argument("`kind`: give the name of an endpoint"))
+}
+
+/// What is said beside kind and payload.
+pub(super) fn options(entry: &Value) -> Result<EnqueueOptions> {
+    match entry.get("options") {
+        None | Some(Value::Null) => Ok(EnqueueOptions::default()),
+        Some(options) => read(options, "options"),
     }
-
-    fn of_arguments(arguments: &'a Value) -> Result<Self> {
-        if let Some(unknown) = arguments.as_object().and_then(|given| given.keys().find(|name| !is_argument(name))) {
-            return Err(Error::argument(format!(
-                "`{unknown}`: is not an argument: those are `kind`, `payload`, `options`"
-            )));
-        }
-        let kind = arguments.get("kind").and_then(Value::as_str);
-        let kind = kind.ok_or_else(|| Error::argument("`kind`: give the name of an endpoint"))?;
-        let payload = arguments.get("payload").ok_or_else(|| {
-            Error::argument("`payload`: give a value that JSON can hold (`undefined` is none; `null` is one)")
-        })?;
-        let options = match arguments.get("options") {
-            None | Some(Value::Null) => EnqueueOptions::default(),
-            Some(options) => read(options, "options")?,
-        };
-        let payload = to_raw_value(payload).map_err(|_| Error::argument("`payload`: JSON cannot hold it"))?;
-        Ok(Self { kind: kind.into(), payload: Payload::Json(payload), options })
-    }
-
-    fn of_bytes(bytes: Vec<u8>, headers: &'a HeaderMap) -> Result<Self> {
-        let kind = decoded(headers, KIND)?
-            .ok_or_else(|| Error::argument("the header `x-kind` is missing: give the name of an endpoint"))?;
-        let options = match decoded(headers, OPTIONS)? {
-            None => EnqueueOptions::default(),
-            Some(text) => {
-                let options: Value =
-                    serde_json::from_str(&text).map_err(|_| Error::argument("the header `x-options` is not JSON"))?;
-                read(&options, "options")?
-            }
-        };
-        let content_type = text(headers, CONTENT_TYPE)?.unwrap_or(OCTET_STREAM).to_owned();
-        Ok(Self { kind, payload: Payload::Bytes { bytes, content_type }, options })
-    }
-}
-
-fn is_argument(name: &str) -> bool {
-    ["kind", "payload", "options"].contains(&name)
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>> {
-    let value = headers.get(name).map(|value| value.to_str());
-    value.transpose().map_err(|_| Error::argument(format!("the header `{name}` is not ASCII: percent-encode it")))
-}
-
-fn decoded<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>> {
-    let decoded = text(headers, name)?.map(|value| percent_decode_str(value).decode_utf8());
-    decoded.transpose().map_err(|_| Error::argument(format!("the header `{name}` is not UTF-8 once it is decoded")))
-}
-
-fn bytes(numbers: &Value) -> Result<Vec<u8>> {
-    let byte = |number: &Value| number.as_u64().and_then(|number| u8::try_from(number).ok());
-    let bytes: Option<Vec<u8>> = numbers.as_array().and_then(|numbers| numbers.iter().map(byte).collect());
-    bytes.ok_or_else(|| {
-        Error::argument("with the header `x-kind` the body is bytes, or a list of numbers from 0 to 255")
-    })
 }
 
 #[cfg(test)]
@@ -118,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::entry::Queue;
+    use crate::{entry::Queue, outbox::Payload};
 
     fn headers(given: &[(&'static str, &str)]) -> HeaderMap {
         given.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
@@ -138,7 +104,7 @@ mod tests {
             let body =
                 InvokeBody::Json(serde_json::from_str(&format!(r#"{{"kind":"form","payload":[{number}]}}"#)).unwrap());
             let none = headers(&[]);
-            let Payload::Json(json) = Call::read(&body, &none).ok().unwrap().payload else { panic!() };
+            let Payload::Json(json) = asked(&body, &none).ok().unwrap().payload else { panic!() };
             let sent: Vec<f64> = serde_json::from_str(json.get()).unwrap();
             assert_eq!(sent[0].to_bits(), number.parse::<f64>().unwrap().to_bits(), "{number} became {}", json.get());
         }
@@ -148,7 +114,7 @@ mod tests {
     fn null_is_a_payload_and_nothing_is_none() {
         let none = headers(&[]);
         let body = InvokeBody::Json(json!({ "kind": "form", "payload": null, "options": null }));
-        let call = Call::read(&body, &none).ok().unwrap();
+        let call = asked(&body, &none).ok().unwrap();
         assert!(call.kind == "form" && matches!(call.payload, Payload::Json(json) if json.get() == "null"));
     }
 
@@ -160,7 +126,7 @@ mod tests {
             ("x-content-type", "image/png"),
         ]);
         for body in [InvokeBody::Raw(vec![0, 255, 7]), InvokeBody::Json(json!([0, 255, 7]))] {
-            let call = Call::read(&body, &headers).ok().unwrap();
+            let call = asked(&body, &headers).ok().unwrap();
             assert_eq!(
                 (&*call.kind, call.options.key.as_deref(), call.options.queue),
                 ("photo", Some("к/1"), Some(Queue::Every))
@@ -196,7 +162,7 @@ mod tests {
         ];
         for (body, given, named) in table {
             let headers = headers(given);
-            let error = Call::read(body, &headers).err().unwrap();
+            let error = asked(body, &headers).err().unwrap();
             let text = error.to_string();
             assert!(error.code() == "invalid_argument" && text.contains(named), "{text}");
             assert!(!text.contains("s3cret"), "{text}");

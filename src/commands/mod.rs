@@ -1,6 +1,10 @@
 //! The commands behind `plugin:storage-sync|…`: they read arguments, call a verb, and answer. Bad arguments are answered as every other error is.
 
 mod arguments;
+mod batch;
+mod body;
+mod change;
+mod conflicts;
 mod credentials;
 mod enqueue;
 mod entries;
@@ -14,6 +18,12 @@ use tauri::{Runtime, ipc::Invoke};
 /// All commands; `build.rs` names the same ones, and each has its permissions in `permissions/`.
 pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync + 'static {
     tauri::generate_handler![
+        batch::enqueue_all,
+        change::edit,
+        change::resolve,
+        conflicts::conflicts,
+        conflicts::conflicts_read,
+        conflicts::observe,
         credentials::set_credentials,
         enqueue::enqueue,
         entries::delivered,

@@ -1,7 +1,7 @@
 //! Which kinds a window may enqueue, when its capability restricts them.
 
 use serde::Deserialize;
-use tauri::ipc::CommandScope;
+use tauri::{Runtime, Webview, ipc::CommandScope, webview::ResolvedScope};
 
 use crate::error::{Error, Result};
 
@@ -22,4 +22,23 @@ pub(super) fn check(scope: &CommandScope<KindScope>, kind: &str) -> Result<()> {
     Err(Error::argument(
         "this window may not enqueue entries of this kind: the scope of `storage-sync:allow-enqueue` in its capability says which",
     ))
+}
+
+/// What the window may `enqueue`, for commands that must not be a way around it.
+pub(super) struct MayEnqueue(ResolvedScope<KindScope>);
+
+impl MayEnqueue {
+    /// None when it may not at all.
+    pub(super) fn of<R: Runtime>(webview: &Webview<R>) -> Result<Option<Self>> {
+        let resolved = webview.resolve_command_scope::<KindScope>("storage-sync", "enqueue");
+        // What it cannot read says nothing of what is allowed.
+        let resolved =
+            resolved.map_err(|_| Error::argument("the scope of `storage-sync:allow-enqueue` cannot be read"))?;
+        Ok(resolved.map(Self))
+    }
+
+    /// As [`check`].
+    pub(super) fn check(&self, kind: &str) -> Result<()> {
+        check(self.0.command_scope(), kind)
+    }
 }

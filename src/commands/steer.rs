@@ -22,6 +22,7 @@ struct Retry {
 #[serde(deny_unknown_fields)]
 struct Discard {
     which: Selection,
+    cascade: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -38,8 +39,8 @@ pub(crate) async fn retry(sync: State<'_, StorageSync>, request: Request<'_>) ->
 
 #[tauri::command]
 pub(crate) async fn discard(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Discarded> {
-    let Discard { which } = arguments(&request)?;
-    sync.discard(which).await
+    let Discard { which, cascade } = arguments(&request)?;
+    sync.discard(which, cascade.unwrap_or(false)).await
 }
 
 #[tauri::command]

@@ -30,14 +30,20 @@ use crate::{
     transport::{Answer, Delivery, Learned, Outcome, Request, Transport},
 };
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 18] = [
     "enqueue",
+    "enqueue_all",
+    "observe",
     "status",
     "list",
     "get",
     "payload",
     "retry",
     "discard",
+    "edit",
+    "resolve",
+    "conflicts",
+    "conflicts_read",
     "delivered",
     "flush",
     "pause",
@@ -161,7 +167,19 @@ fn every_command_has_a_permission_and_the_default_has_the_harmless_ones() {
     };
     assert_eq!(
         allowed(json!(["storage-sync:default"])),
-        ["enqueue", "status", "list", "get", "retry", "delivered", "flush"]
+        [
+            "enqueue",
+            "enqueue_all",
+            "observe",
+            "status",
+            "list",
+            "get",
+            "retry",
+            "conflicts",
+            "conflicts_read",
+            "delivered",
+            "flush"
+        ]
     );
     for command in COMMANDS {
         assert_eq!(allowed(json!([format!("storage-sync:allow-{}", command.replace('_', "-"))])), [command]);

@@ -36,6 +36,11 @@ impl Migrations {
         self.steps.insert((kind.to_owned(), from), Arc::new(step));
     }
 
+    /// Which steps there are: kind, and the version that each starts from.
+    pub fn starts(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.steps.keys().map(|(kind, from)| (kind.as_str(), *from))
+    }
+
     /// The payload in the form `to`; none when a step is missing, or `to` is an older form.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cipher::{Binding, DataKey, Part},
-    config::{Endpoint, Preconditions, Template},
+    config::{Body, Endpoint, Preconditions, Template},
     entry::{Action, Reason, WaitingFor},
     reference,
     store::{Loaded, Thing},
@@ -31,7 +31,7 @@ pub(super) struct Frozen {
     /// What it does to the thing, as it was known then.
     #[serde(default)]
     pub action: Option<Action>,
-    /// The canonical ids that took the place of references.
+    /// The canonical ids that take the place of references in the payload.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<Uuid, String>,
 }
@@ -61,6 +61,8 @@ pub(super) fn freeze(
     if endpoint.preconditions == Some(Preconditions::Etag) {
         headers.extend(precondition(row, action, method));
     }
+    // Those of the params are in the URL now, and bytes hold none.
+    let references = if endpoint.body == Body::Json { references } else { BTreeMap::new() };
     Ok(Frozen { method: method.to_owned(), url, headers, action: Some(action), references })
 }
 
@@ -109,7 +111,7 @@ fn params(
     let mut params = params
         .ok_or_else(|| fail(Reason::Undecryptable, row.possibly_sent, "its params were changed or damaged on disk"))?;
     for value in params.values_mut() {
-        if let Some(put_in) = reference::substitute(value, references, str::to_owned) {
+        if let Some(put_in) = reference::substitute(value, references) {
             *value = put_in.into_owned();
         }
     }
@@ -146,7 +148,7 @@ pub(super) fn body(frozen: &Frozen, plain: Zeroizing<Vec<u8>>) -> Vec<u8> {
         return plain.to_vec();
     }
     let put_in = std::str::from_utf8(&plain).ok().and_then(|text| {
-        let put_in = reference::substitute(text, &frozen.references, reference::json_escaped)?;
+        let put_in = reference::substitute_in_json(text, &frozen.references)?;
         Some(put_in.into_owned().into_bytes())
     });
     // Bytes hold no references.

@@ -16,10 +16,10 @@ pub(crate) use assembly::Blueprint;
 
 use crate::{
     config::Settings,
-    entry::{Entry, Receipt, Status},
+    entry::{Entry, Known, Receipt, Status},
     error::{Error, Result},
     events::{Event, pump},
-    outbox::{Discarded, EnqueueOptions, Flushed, Outbox, Payload, Query, Selection},
+    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Outbox, Payload, Query, Resolution, Selection},
     transport::credentials::Credentials,
     triggers::Triggers,
     wake::{Wake, WakeSignal},
@@ -93,6 +93,38 @@ impl StorageSync {
         self.outbox().await?.enqueue(kind, payload, options).await
     }
 
+    /// Saves several entries at once: all of them, or none. An item may refer to one before it, by the id that it was given:
+    ///
+    /// ```
+    /// use tauri_plugin_storage_sync::{EnqueueOptions, NewItem, Payload, Receipt, Result, StorageSync, reference};
+    /// use serde_json::json;
+    /// use uuid::Uuid;
+    ///
+    /// async fn save(sync: &StorageSync) -> Result<Vec<Receipt>> {
+    ///     let id = Uuid::now_v7();
+    ///     let named = EnqueueOptions { id: Some(id), ..EnqueueOptions::default() };
+    ///     let listing = NewItem::new("listing", Payload::json(&json!({ "title": "Lamp" }))?, named);
+    ///     let note = Payload::json(&json!({ "about": reference(id) }))?;
+    ///     sync.enqueue_all(vec![listing, NewItem::new("note", note, EnqueueOptions::default())]).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`StorageSync::enqueue`]; what is wrong with one item is said with its place. `invalid_argument` also for more than 1000 items,
+    /// for an id that stands twice, and for an item that refers to a later one.
+    pub async fn enqueue_all(&self, items: Vec<NewItem>) -> Result<Vec<Receipt>> {
+        self.outbox().await?.enqueue_all(items).await
+    }
+
+    /// Tells what the app has read of a thing on the server, so that the next write of it builds on that. What is queued stays as it is.
+    ///
+    /// # Errors
+    /// `unknown_kind`; `invalid_argument` for a key that `enqueue` would refuse, a revision from 2^53 on, an id or tag that no request
+    /// could carry, and for one of a thing that does not exist.
+    pub async fn observe(&self, kind: &str, key: &str, known: Known) -> Result<()> {
+        self.outbox().await?.observe(kind, key, known).await
+    }
+
     /// What badges show.
     ///
     /// # Errors
@@ -126,7 +158,8 @@ impl StorageSync {
     }
 
     /// Tries entries again that failed, and sooner those that wait, if they are selected by id or state: any other filter, the empty
-    /// one too, means failed ones only. `force` sends also those whose outcome is unknown. Works in every process on the queue.
+    /// one too, means failed ones only. `force` sends also those whose outcome is unknown; what is lost is sent again if it is named by
+    /// its id. Works in every process on the queue.
     ///
     /// # Errors
     /// For an id `not_found` and `wrong_state`; `invalid_argument` for [`Selection::All`] and for more than 1000 ids.
@@ -134,18 +167,56 @@ impl StorageSync {
         self.outbox().await?.retry(which, force).await
     }
 
-    /// Removes entries that are not being sent at this moment, and names those that are. Works in every process on the queue.
+    /// Removes entries that are not being sent at this moment, and names those that are. What depends on them goes too with `cascade`, and
+    /// fails with [`Reason::ParentGone`](crate::Reason::ParentGone) without. Works in every process on the queue.
     ///
     /// # Errors
     /// `not_found` for an id; `invalid_argument` for a filter that restricts nothing and for more than 1000 ids.
-    pub async fn discard(&self, which: impl Into<Selection>) -> Result<Discarded> {
-        self.outbox().await?.discard(which).await
+    pub async fn discard(&self, which: impl Into<Selection>, cascade: bool) -> Result<Discarded> {
+        self.outbox().await?.discard(which, cascade).await
+    }
+
+    /// Gives an entry that the server has not applied another payload, and queues it where it stood: one that waits and was never sent,
+    /// that failed with a definitive answer, or that is lost.
+    ///
+    /// # Errors
+    /// `not_found`; `wrong_state` (the message says why); `unknown_kind`, `invalid_argument`, `payload_too_large`, `undecryptable`, or why
+    /// there is no key.
+    pub async fn edit(&self, id: Uuid, payload: Payload) -> Result<()> {
+        self.outbox().await?.edit(id, payload).await
+    }
+
+    /// Decides for an entry that met a newer write on the server: one that failed with
+    /// [`Reason::Conflict`](crate::Reason::Conflict), or that is lost.
+    ///
+    /// # Errors
+    /// `not_found`; `wrong_state` for any other entry; as [`StorageSync::edit`] with a payload.
+    pub async fn resolve(&self, id: Uuid, resolution: Resolution) -> Result<()> {
+        self.outbox().await?.resolve(id, resolution).await
+    }
+
+    /// The entries that met a newer write on the server and that nobody has read of yet, oldest first, at most 1000. They stay on this
+    /// list until [`StorageSync::conflicts_read`], over restarts, unless something is decided for them.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn conflicts(&self) -> Result<Vec<Entry>> {
+        self.outbox().await?.conflicts().await
+    }
+
+    /// Takes these off the list of [`StorageSync::conflicts`]; others are ignored.
+    ///
+    /// # Errors
+    /// `invalid_argument` for more than 1000 ids.
+    pub async fn conflicts_read(&self, ids: &[Uuid]) -> Result<()> {
+        self.outbox().await?.conflicts_read(ids).await
     }
 
     /// Resolves once the server has proved that it has the entry, or the newer one that replaced it. Without a timeout that may be weeks.
     ///
     /// # Errors
-    /// `not_delivered` with why, `not_found`, `timeout`, `closed` when the app shuts down first.
+    /// `not_delivered` with why, `lost` when a newer write on the server stands, `not_found`, `timeout`, `closed` when the app shuts down
+    /// first.
     pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
         self.outbox().await?.delivered(id, timeout).await
     }

@@ -21,8 +21,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `not_delivered` when it failed: the message says why and what to do, its payload is kept. `not_found` when it was
-    /// discarded. `timeout` when it is still on its way: the message says what it waits for, and nothing is lost by it.
+    /// `not_delivered` when it failed: the message says why and what to do, its payload is kept. `lost` when a newer write
+    /// on the server stands. `not_found` when it was discarded. `timeout` when it is still on its way: the message says what it waits for, and nothing is lost by it.
     /// `closed` when the app shuts down first.
     pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
         let account = self.account().await?;
@@ -42,6 +42,7 @@ impl Outbox {
                     heard = self.news_of(&mut news, id) => heard?,
                     () = &mut patience => late = true,
                 },
+                (State::Superseded, None) if entry.lost => return Err(Error::Lost(id)),
                 _ => return Err(not_delivered(&entry)),
             }
         }
@@ -85,6 +86,9 @@ fn still_waiting(entry: &Entry, timeout: Option<Duration>) -> Error {
 
 fn not_delivered(entry: &Entry) -> Error {
     let id = entry.id;
+    if entry.state == State::Superseded {
+        return Error::NotDelivered(format!("entry {id} was not delivered: it was given up for what the server holds"));
+    }
     let why = match entry.reason {
         Some(Reason::Refused) => "the server refused it",
         Some(Reason::Conflict) => "the server holds a newer revision",
@@ -97,6 +101,8 @@ fn not_delivered(entry: &Entry) -> Error {
     let status = entry.status.map(|status| format!(" (HTTP {status})")).unwrap_or_default();
     let way_out = match entry.reason {
         Some(Reason::Undecryptable) => "`discard` it",
+        Some(Reason::Conflict) => "`resolve` it, or `discard` it",
+        Some(Reason::ParentGone) => "`retry` it to go on without that one, `edit` it, or `discard` it",
         Some(Reason::OutcomeUnknown) => "look at the server, then `retry` it with `force`, or `discard` it",
         _ => "`retry` it once the cause is gone, or `discard` it",
     };

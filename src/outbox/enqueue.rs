@@ -1,20 +1,34 @@
 //! "Save this, and get it to the server when you can."
 
+use std::{collections::HashMap, sync::Arc};
+
 use uuid::Uuid;
 
 use super::{
     Outbox, Parts,
-    payload::{EnqueueOptions, Payload},
-    seal, validate,
+    payload::{EnqueueOptions, NewItem, Payload},
+    relations, seal, validate,
 };
 use crate::{
-    cipher::Binding,
+    cipher::{Binding, MasterKey},
+    config::Endpoint,
     entry::{Action, Receipt},
     error::{Error, Result},
-    reference,
-    store::{Inserted, NewEntry, Parent},
+    keychain::Keys,
+    store::{Existing, Inserted, NewEntry, Parent},
     wake::Wake,
 };
+
+/// How many entries one call may enqueue.
+const ITEMS: usize = 1000;
+
+/// An item that was looked at, under the id that it will have.
+struct Checked<'s> {
+    id: Uuid,
+    item: NewItem,
+    parents: Vec<Parent>,
+    endpoint: &'s Endpoint,
+}
 
 impl Outbox {
     /// Puts one entry on disk, encrypted, and answers its receipt: from then on it survives a crash and a power cut,
@@ -28,63 +42,181 @@ impl Outbox {
     /// # Errors
     ///
     /// Nothing was written when it answers one. `unknown_kind`, `invalid_argument`, `payload_too_large`: what was given
-    /// cannot be sent. `id_conflict`: the id names other content. `quota_reached`, `disk_full`: there is no room.
-    /// `keychain_locked`, `keychain_unavailable`, `key_missing`, `key_mismatch`: there is no key to encrypt it with.
+    /// cannot be sent, or what it names as coming before it is not there. `id_conflict`: the id names other content.
+    /// `quota_reached`, `disk_full`: there is no room. `keychain_locked`, `keychain_unavailable`, `key_missing`,
+    /// `key_mismatch`: there is no key to encrypt it with.
     pub async fn enqueue(&self, kind: &str, payload: Payload, options: EnqueueOptions) -> Result<Receipt> {
-        let Parts { store, settings, keys, .. } = self.parts();
-        let id = options.id.unwrap_or_else(Uuid::now_v7);
-        let endpoint = validate::entry(settings, kind, id, &payload, &options)?;
+        let checked = self.checked(NewItem::new(kind, payload, options))?;
         let account = self.account().await?;
-        let master = self.master_key(&account).await?;
+        self.check_references(&account, needed(&checked.parents)).await?;
+        self.insert(&account, std::slice::from_ref(&checked)).await?;
+        Ok(checked.receipt())
+    }
+
+    /// Puts several entries on disk in one commit, in this order: all of them, or none. Answers their receipts in the
+    /// same order. An item may refer to one before it by the id that the caller has given that one.
+    ///
+    /// What has an id and was enqueued before, in whichever call, is not enqueued again, as in [`Outbox::enqueue`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::enqueue`]; what is wrong with one item is said with its place, such as `entries[1]`.
+    /// `invalid_argument` also for more than 1000 items, for an id that stands twice, and for an item that refers to a
+    /// later one.
+    pub async fn enqueue_all(&self, items: Vec<NewItem>) -> Result<Vec<Receipt>> {
+        if items.len() > ITEMS {
+            return Err(Error::argument(format!(
+                "`entries` has {} entries and may have {ITEMS}: call more than once",
+                items.len()
+            )));
+        }
+        let at = |place: usize| move |error| placed(place, error);
+        let checked = items.into_iter().enumerate();
+        let checked = checked.map(|(place, item)| self.checked(item).map_err(at(place)));
+        let checked: Vec<Checked<'_>> = checked.collect::<Result<_>>()?;
+        if checked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let account = self.account().await?;
+        let places = places(&checked)?;
+        for (place, item) in checked.iter().enumerate() {
+            self.check_parents(&account, item, place, &places, &checked).await.map_err(at(place))?;
+        }
+        self.insert(&account, &checked).await?;
+        Ok(checked.iter().map(Checked::receipt).collect())
+    }
+
+    /// Everything that can be known of it without the store.
+    fn checked(&self, item: NewItem) -> Result<Checked<'_>> {
+        let NewItem { kind, payload, options } = &item;
+        let id = options.id.unwrap_or_else(Uuid::now_v7);
+        let endpoint = validate::entry(&self.parts().settings, kind, id, payload, options)?;
+        let parents = relations::parents(id, payload, options)?;
+        Ok(Checked { id, parents, endpoint, item })
+    }
+
+    /// What comes before an item of a batch stands before it there, or is in the queue.
+    async fn check_parents(
+        &self,
+        account: &str,
+        item: &Checked<'_>,
+        place: usize,
+        places: &HashMap<Uuid, usize>,
+        batch: &[Checked<'_>],
+    ) -> Result<()> {
+        let mut elsewhere = Vec::new();
+        for parent in &item.parents {
+            match places.get(&parent.id) {
+                None => elsewhere.push(*parent),
+                Some(before) if *before >= place => {
+                    return Err(Error::argument(format!(
+                        "it names entry {} as coming before it, which is entries[{before}] of the same call: put that one first",
+                        parent.id
+                    )));
+                }
+                Some(before) if parent.needs_id => {
+                    let NewItem { kind, options, .. } = &batch[*before].item;
+                    self.gives_id(kind, options.action, false, parent.id)?;
+                }
+                Some(_) => {}
+            }
+        }
+        self.check_references(account, needed(&elsewhere)).await
+    }
+
+    /// All of them in one commit, but those that are there already.
+    async fn insert(&self, account: &Arc<str>, items: &[Checked<'_>]) -> Result<()> {
+        let Parts { store, settings, keys, .. } = self.parts();
+        let master = self.master_key(account).await?;
+        // With one id at hand all are looked for: an entry of this very call may have been taken already, when a commit had to be
+        // repeated.
+        let chosen = items.iter().any(|checked| checked.item.options.id.is_some());
+        let mut left: Vec<&Checked<'_>> = items.iter().collect();
+        while !left.is_empty() {
+            let entries = left.iter().map(|checked| checked.sealed(&master, account, chosen)).collect();
+            let answers = store.enqueue(entries, settings.limits.entries, self.now()).await?;
+            if answers.iter().all(|answer| matches!(answer, Inserted::New)) {
+                self.wake(Wake::Enqueued).await;
+                break;
+            }
+            // Nothing was taken: first those that are there must be the same.
+            let mut fresh = Vec::new();
+            for (checked, answer) in left.into_iter().zip(answers) {
+                match answer {
+                    Inserted::New => fresh.push(checked),
+                    Inserted::Exists(existing) => same(keys, &existing, account, checked)?,
+                }
+            }
+            left = fresh;
+        }
+        Ok(())
+    }
+}
+
+impl Checked<'_> {
+    fn receipt(&self) -> Receipt {
+        let NewItem { kind, options, .. } = &self.item;
+        Receipt { id: self.id, kind: kind.clone(), key: options.key.clone() }
+    }
+
+    fn sealed(&self, master: &MasterKey, account: &str, chosen_id: bool) -> NewEntry {
+        let Self { id, parents, endpoint, item: NewItem { kind, payload, options } } = self;
         let binding = Binding {
-            account: &account,
-            id,
+            account,
+            id: *id,
             kind,
             key: options.key.as_deref(),
             content_type: payload.content_type(),
             generation: seal::FIRST_GENERATION,
         };
-        let entry = NewEntry {
-            id,
-            account: account.to_string(),
-            kind: kind.to_owned(),
+        NewEntry {
+            id: *id,
+            account: account.to_owned(),
+            kind: kind.clone(),
             key: options.key.clone(),
             queue: options.queue.unwrap_or(endpoint.queue),
             content_type: payload.content_type().to_owned(),
             bytes: payload.as_bytes().len() as u64,
-            payload: seal::seal(&master, &binding, &payload, &options),
-            chosen_id: options.id.is_some(),
+            payload: seal::seal(master, &binding, payload, options),
+            chosen_id,
             action: options.action,
             payload_version: endpoint.payload_version,
             annihilates: options.action == Some(Action::Delete) && endpoint.creates(),
-            parents: parents(&payload, &options),
-        };
-        let inserted = store.enqueue(vec![entry], settings.limits.entries, self.now()).await?;
-        match inserted.into_iter().next() {
-            Some(Inserted::Exists(existing)) => {
-                if !seal::is_same(keys, &existing, &account, kind, &payload, &options)? {
-                    return Err(Error::IdConflict(id));
-                }
-            }
-            _ => self.wake(Wake::Enqueued).await,
+            parents: parents.clone(),
         }
-        Ok(Receipt { id, kind: kind.to_owned(), key: options.key })
     }
 }
 
-/// What comes before an entry: what it says itself, and what its payload and its params refer to.
-fn parents(payload: &Payload, options: &EnqueueOptions) -> Vec<Parent> {
-    let mut parents: Vec<Parent> = options.after.iter().map(|id| Parent { id: *id, needs_id: false }).collect();
-    let text = match payload {
-        Payload::Json(value) => value.get(),
-        Payload::Bytes { .. } => "",
-    };
-    let texts = options.params.values().map(String::as_str).chain([text]);
-    for id in texts.flat_map(reference::named) {
-        match parents.iter_mut().find(|parent| parent.id == id) {
-            Some(parent) => parent.needs_id = true,
-            None => parents.push(Parent { id, needs_id: true }),
+fn needed(parents: &[Parent]) -> impl Iterator<Item = Uuid> + '_ {
+    parents.iter().filter(|parent| parent.needs_id).map(|parent| parent.id)
+}
+
+/// Where each id stands.
+fn places(batch: &[Checked<'_>]) -> Result<HashMap<Uuid, usize>> {
+    let mut places = HashMap::new();
+    for (place, checked) in batch.iter().enumerate() {
+        if let Some(before) = places.insert(checked.id, place) {
+            let message = format!("has the same `id` as entries[{before}]: an id names one entry");
+            return Err(placed(place, Error::argument(message)));
         }
     }
-    parents
+    Ok(places)
+}
+
+/// What is wrong with one entry of several.
+fn placed(place: usize, error: Error) -> Error {
+    match error {
+        Error::InvalidArgument(message) => Error::InvalidArgument(format!("entries[{place}]: {message}")),
+        Error::UnknownKind(message) => Error::UnknownKind(format!("entries[{place}]: {message}")),
+        other => other,
+    }
+}
+
+/// Refuses another mutation under an id that is taken.
+fn same(keys: &Keys, existing: &Existing, account: &str, checked: &Checked<'_>) -> Result<()> {
+    let NewItem { kind, payload, options } = &checked.item;
+    if seal::is_same(keys, existing, account, kind, payload, options)? {
+        return Ok(());
+    }
+    Err(Error::IdConflict(checked.id))
 }

@@ -3,11 +3,14 @@
 //! An [`Outbox`] writes to the store, reads from it, and wakes the engine. It never sends anything itself, and it never
 //! waits for the network: [`Outbox::enqueue`] is done once the entry is on disk, encrypted.
 
+mod conflicts;
 mod delivered;
+mod edit;
 mod enqueue;
 mod flush;
 mod payload;
 mod query;
+mod relations;
 mod rotate;
 mod seal;
 mod steer;
@@ -24,8 +27,9 @@ use std::{
 use tokio::sync::{broadcast, watch};
 
 pub use self::{
+    edit::Resolution,
     flush::Flushed,
-    payload::{EnqueueOptions, OCTET_STREAM, Payload},
+    payload::{EnqueueOptions, NewItem, OCTET_STREAM, Payload},
     query::Query,
     rotate::Rotated,
     steer::{Discarded, Selection, SelectionFilter},

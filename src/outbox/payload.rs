@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     entry::{Action, Queue},
     error::{Error, Result},
+    reference,
 };
 
 /// The media type of every JSON payload.
@@ -64,6 +65,19 @@ impl Payload {
         }
     }
 
+    /// The entries that it refers to. Bytes are sent as they are, whatever they hold.
+    pub(super) fn references(&self) -> Vec<Uuid> {
+        match self {
+            Self::Json(value) => reference::named_in_json(value.get()),
+            Self::Bytes { .. } => Vec::new(),
+        }
+    }
+
+    /// Nothing to deliver, as a delete has.
+    pub(super) fn is_null(&self) -> bool {
+        matches!(self, Self::Json(value) if value.get() == "null")
+    }
+
     /// What a record holds. Bytes that were enqueued as `application/json` and are JSON come back as a JSON value of
     /// the same text.
     pub(super) fn of(content_type: &str, bytes: &[u8]) -> Self {
@@ -100,17 +114,42 @@ pub struct EnqueueOptions {
     #[serde(default)]
     pub queue: Option<Queue>,
     /// Names the mutation: enqueueing the same once more under the same id answers the first receipt. Default: a fresh
-    /// UUID version 7.
+    /// UUID version 7. With an id of its own an entry can be referred to before it has a receipt.
     #[serde(default)]
     pub id: Option<Uuid>,
     /// What it does to the thing. Default: it is written, and what is known of the thing decides whether that creates or changes it.
-    /// `delete` takes a key, an endpoint with a `delete`, and the payload `null`.
+    /// `delete` takes a key, an endpoint with a `delete`, and the payload `null`; `create` and `update` an endpoint that tells them
+    /// apart.
     #[serde(default)]
     pub action: Option<Action>,
-    /// Entries that must be delivered before this one; up to 64. Default: none. Those that the payload or a param refers to are
-    /// waited for as well.
-    #[serde(default)]
+    /// Entries that must be delivered before this one. Those that payload and params refer to are waited for as well; at most 256 with
+    /// them. They must be in the queue already, or come before this one in the same [`Outbox::enqueue_all`](super::Outbox::enqueue_all).
+    /// Default: none.
+    #[serde(default, deserialize_with = "null_is_none")]
     pub after: Vec<Uuid>,
+}
+
+/// One entry of [`Outbox::enqueue_all`](super::Outbox::enqueue_all). [`Debug`](fmt::Debug) shows form and size, never a value.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NewItem {
+    /// Names the endpoint.
+    pub kind: String,
+    /// What to deliver.
+    pub payload: Payload,
+    /// Key, params, queue, action, what comes before it, id.
+    pub options: EnqueueOptions,
+}
+
+impl NewItem {
+    /// What [`Outbox::enqueue`](super::Outbox::enqueue) takes, as one value.
+    pub fn new(kind: impl Into<String>, payload: Payload, options: EnqueueOptions) -> Self {
+        Self { kind: kind.into(), payload, options }
+    }
+}
+
+fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Shows what is set, never a value.
@@ -119,6 +158,8 @@ impl fmt::Debug for EnqueueOptions {
         f.debug_struct("EnqueueOptions")
             .field("id", &self.id)
             .field("queue", &self.queue)
+            .field("action", &self.action)
+            .field("after", &self.after)
             .field("key", &self.key.is_some())
             .field("params", &self.params.len())
             .finish_non_exhaustive()
@@ -170,14 +211,15 @@ mod tests {
             params: BTreeMap::from([("s3cret".to_owned(), "s3cret".to_owned())]),
             ..EnqueueOptions::default()
         };
-        let shown = format!("{json:?} {bytes:?} {options:?}");
+        let item = NewItem::new("form", json.clone(), options.clone());
+        let shown = format!("{json:?} {bytes:?} {options:?} {item:?}");
         assert!(!shown.contains("s3cret"), "{shown}");
     }
 
     #[test]
     fn params_are_strings_numbers_or_booleans() {
         let options: EnqueueOptions = serde_json::from_str(
-            r#"{ "params": { "a": "x", "b": 42, "c": true, "d": -1.5 }, "key": null, "queue": "latest" }"#,
+            r#"{ "params": { "a": "x", "b": 42, "c": true, "d": -1.5 }, "key": null, "queue": "latest", "action": null, "after": null }"#,
         )
         .unwrap();
         let given: Vec<_> = options.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

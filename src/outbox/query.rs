@@ -105,7 +105,8 @@ impl Outbox {
         row.map(|row| self.explained(row)).ok_or(Error::NotFound(id))
     }
 
-    fn explained(&self, row: Row) -> Entry {
+    /// With why it waits.
+    pub(super) fn explained(&self, row: Row) -> Entry {
         let Row { seq, mut entry, behind, waits_on, .. } = row;
         let Parts { board, settings, .. } = self.parts();
         entry.waiting_for = (entry.state == State::Pending).then(|| match settings.endpoint(&entry.kind) {
@@ -118,7 +119,7 @@ impl Outbox {
 }
 
 fn has_payload(entry: &Entry) -> bool {
-    !matches!(entry.state, State::Acked | State::Superseded)
+    entry.lost || !matches!(entry.state, State::Acked | State::Superseded)
 }
 
 fn gone(entry: &Entry) -> Error {

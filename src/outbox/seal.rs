@@ -1,6 +1,9 @@
 //! Where plaintext becomes ciphertext, and back: master keys, records, digests.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -68,6 +71,45 @@ pub(super) fn seal(
     }
 }
 
+/// Seals another payload in place of the one that was there, under a data key of its own. The params stay, and the digest stays that
+/// of what was enqueued, so that the same under the same id is still known again. `old` and `new` are one entry at two generations.
+pub(super) fn reseal(
+    (before, master): (&MasterKey, &MasterKey),
+    old: &Binding<'_>,
+    new: &Binding<'_>,
+    sealed: &SealedPayload,
+    payload: &Payload,
+) -> Result<SealedPayload> {
+    let damaged = |_| Error::Undecryptable(old.id);
+    let before = before.unwrap(&sealed.wrapped_key, old).map_err(damaged)?;
+    let (data, wrapped_key) = master.new_data_key(new);
+    let again = |part: Part, sealed: &Vec<u8>| {
+        let plain = before.open(part, old, sealed).map_err(damaged)?;
+        Ok::<_, Error>(data.seal(part, new, &plain))
+    };
+    Ok(SealedPayload {
+        generation: new.generation,
+        key_id: master.id().0,
+        wrapped_key,
+        body: data.seal(Part::Payload, new, payload.as_bytes()),
+        params: sealed.params.as_ref().map(|params| again(Part::Params, params)).transpose()?,
+        digest: again(Part::Digest, &sealed.digest)?,
+    })
+}
+
+/// The params of an entry.
+pub(super) fn params(
+    master: &MasterKey,
+    binding: &Binding<'_>,
+    sealed: &SealedPayload,
+) -> Result<BTreeMap<String, String>> {
+    let Some(params) = &sealed.params else { return Ok(BTreeMap::new()) };
+    let open = |data: DataKey| data.open(Part::Params, binding, params);
+    let plain = master.unwrap(&sealed.wrapped_key, binding).and_then(open);
+    let params = plain.ok().and_then(|plain| serde_json::from_slice(&plain).ok());
+    params.ok_or(Error::Undecryptable(binding.id))
+}
+
 /// Whether the entry on disk is the one that is enqueued once more.
 pub(super) fn is_same(
     keys: &Keys,
@@ -110,8 +152,8 @@ fn encode(params: &BTreeMap<String, String>) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(text))
 }
 
-/// What makes two enqueues of one id the same: kind, key, content type, queue as the caller said it, params, payload.
-/// Every part carries its length, so that no two sequences of parts are the same bytes.
+/// What makes two enqueues of one id the same: kind, key, content type, queue as the caller said it, params, payload; action and
+/// `after` where they were said, in whatever order. Every part carries its length, so that no two sequences of parts are the same bytes.
 fn digest(binding: &Binding<'_>, payload: &Payload, options: &EnqueueOptions) -> [u8; 32] {
     let mut hash = Canonical(Sha256::new());
     hash.part(b"storage-sync entry 1");
@@ -125,6 +167,12 @@ fn digest(binding: &Binding<'_>, payload: &Payload, options: &EnqueueOptions) ->
         hash.part(value.as_bytes());
     }
     hash.part(payload.as_bytes());
+    if options.action.is_some() || !options.after.is_empty() {
+        hash.maybe(options.action.map(|action| action.as_str().as_bytes()));
+        let after: BTreeSet<_> = options.after.iter().collect();
+        hash.length(after.len());
+        after.into_iter().for_each(|id| hash.part(id.as_bytes()));
+    }
     hash.0.finalize().into()
 }
 
@@ -151,39 +199,54 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    use crate::entry::Queue;
+    use crate::entry::{Action, Queue};
 
-    fn of(
-        kind: &str,
-        key: Option<&str>,
-        params: &[(&str, &str)],
-        queue: Option<Queue>,
-        body: &str,
-        content_type: &str,
-    ) -> [u8; 32] {
+    /// A digest as of an entry without a key, changed in one thing.
+    fn of(kind: &str, key: Option<&str>, body: &str, content_type: &str, options: EnqueueOptions) -> [u8; 32] {
         let binding = Binding { account: "", id: Uuid::nil(), kind, key, content_type, generation: FIRST_GENERATION };
-        let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let options = EnqueueOptions { params, queue, ..EnqueueOptions::default() };
         digest(&binding, &Payload::bytes(body, content_type), &options)
+    }
+
+    fn with(change: impl FnOnce(&mut EnqueueOptions)) -> EnqueueOptions {
+        let mut options = EnqueueOptions::default();
+        change(&mut options);
+        options
+    }
+
+    fn params(given: &[(&str, &str)]) -> EnqueueOptions {
+        let params = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        with(|options| options.params = params)
     }
 
     #[test]
     fn a_digest_tells_apart_what_only_its_borders_tell_apart() {
+        let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let plain = |options| of("form", Some("a"), "x", "t/t", options);
+        let after = |ids: &[Uuid]| plain(with(|options| options.after = ids.to_vec()));
+        let queue = |queue| plain(with(|options| options.queue = Some(queue)));
+        let action = |action| plain(with(|options| options.action = Some(action)));
         let all = [
-            of("form", Some("a"), &[], None, "x", "t/t"),
-            of("form", None, &[], None, "x", "t/t"),
-            of("form", Some(""), &[], None, "x", "t/t"),
-            of("forma", Some(""), &[], None, "x", "t/t"),
-            of("form", Some("a"), &[("p", "q")], None, "x", "t/t"),
-            of("form", Some("a"), &[("pq", "")], None, "x", "t/t"),
-            of("form", Some("a"), &[("p", ""), ("q", "")], None, "x", "t/t"),
-            of("form", Some("a"), &[], Some(Queue::Latest), "x", "t/t"),
-            of("form", Some("a"), &[], Some(Queue::Every), "x", "t/t"),
-            of("form", Some("a"), &[], None, "y", "t/t"),
-            of("form", Some("a"), &[], None, "x", "t/u"),
+            plain(EnqueueOptions::default()),
+            of("form", None, "x", "t/t", EnqueueOptions::default()),
+            of("form", Some(""), "x", "t/t", EnqueueOptions::default()),
+            of("forma", Some(""), "x", "t/t", EnqueueOptions::default()),
+            plain(params(&[("p", "q")])),
+            plain(params(&[("pq", "")])),
+            plain(params(&[("p", ""), ("q", "")])),
+            queue(Queue::Latest),
+            queue(Queue::Every),
+            of("form", Some("a"), "y", "t/t", EnqueueOptions::default()),
+            of("form", Some("a"), "x", "t/u", EnqueueOptions::default()),
+            action(Action::Update),
+            action(Action::Delete),
+            after(&[a]),
+            after(&[b]),
+            after(&[a, b]),
+            plain(with(|options| (options.action, options.after) = (Some(Action::Delete), vec![a]))),
         ];
-        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        let different: BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert_eq!(all[0], of("form", Some("a"), &[], None, "x", "t/t"));
+        assert_eq!(all[0], plain(EnqueueOptions::default()));
+        assert_eq!(after(&[a, b]), after(&[b, a, b]), "which ones is what counts, not in which order they were named");
     }
 }

@@ -102,11 +102,14 @@ pub struct Discarded {
     pub possibly_applied: Vec<Uuid>,
     /// Being sent at this moment, so not touched: discard them once they have an answer.
     pub inflight: Vec<Uuid>,
+    /// These depended on one that is gone, and have failed with [`Reason::ParentGone`]. None with `cascade`.
+    pub orphaned: Vec<Uuid>,
 }
 
 impl From<store::Discarded> for Discarded {
     fn from(done: store::Discarded) -> Self {
-        Self { ids: done.ids, possibly_applied: done.possibly_applied, inflight: done.inflight }
+        let store::Discarded { ids, possibly_applied, inflight, orphaned } = done;
+        Self { ids, possibly_applied, inflight, orphaned }
     }
 }
 
@@ -116,7 +119,9 @@ impl Outbox {
     /// selected and waits for its backoff is due at once.
     ///
     /// What may have been applied, at an endpoint with `"ifUnknown": "hold"`, is only sent again with `force`; a filter
-    /// leaves it out otherwise. Works in every process on the database.
+    /// leaves it out otherwise. What met a newer write on the server is sent above that one; an entry that is lost only if it
+    /// is named by its id. One that failed because what it was to come after is gone goes on without that, unless it needs
+    /// its id. Works in every process on the database.
     ///
     /// # Errors
     ///
@@ -149,11 +154,14 @@ impl Outbox {
     /// Deletes entries with their payloads, delivered or not: an id, a filter, or [`Selection::All`]. Entries that are
     /// being sent at this moment are left alone and named. Works in every process on the database.
     ///
+    /// What depends on one of them, and what depends on that, goes too with `cascade`; without, it fails with
+    /// [`Reason::ParentGone`] and is kept.
+    ///
     /// # Errors
     ///
     /// For an id: `not_found`. `invalid_argument` for a filter that restricts nothing (say [`Selection::All`], in
     /// JavaScript `'all'`) and for more than 1000 ids.
-    pub async fn discard(&self, which: impl Into<Selection>) -> Result<Discarded> {
+    pub async fn discard(&self, which: impl Into<Selection>, cascade: bool) -> Result<Discarded> {
         let (filter, only) = match which.into() {
             Selection::All => (SelectionFilter::default(), None),
             Selection::Id(id) => (SelectionFilter { ids: Some(vec![id]), ..SelectionFilter::default() }, Some(id)),
@@ -167,7 +175,7 @@ impl Outbox {
         }
         let filter = filter.checked()?;
         let account = self.account().await?;
-        let done: Discarded = self.parts().store.discard(&account, &filter, false, self.now()).await?.into();
+        let done: Discarded = self.parts().store.discard(&account, &filter, cascade, self.now()).await?.into();
         if let (Some(id), true) = (only, done == Discarded::default()) {
             return Err(Error::NotFound(id));
         }
@@ -218,9 +226,16 @@ fn not_retried(entry: &Entry) -> Error {
             "entry {id} may have been applied, and sending it again could apply it twice: look at the server first, then \
              `retry` it with `force`, or `discard` it"
         ),
+        (State::Failed, _) if entry.reason == Some(Reason::ParentGone) => format!(
+            "entry {id} refers to an entry that was removed before it had an id: `edit` it so that it refers to another one, or \
+             `discard` it"
+        ),
         (State::Acked, _) => format!("the server has entry {id}: there is nothing to retry"),
         (State::Inflight, _) => format!("entry {id} is being sent at this moment: wait for its answer"),
         (State::Superseded, Some(newer)) => format!("entry {newer} replaced entry {id}: retry that one"),
+        (State::Superseded, None) => {
+            format!("entry {id} was given up for what the server holds: enqueue anew what is meant")
+        }
         (state, _) => format!("entry {id} is {}, so it cannot be retried", state.as_str()),
     })
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::payload::{EnqueueOptions, Payload};
 use crate::{
     config::{Body, Endpoint, Settings},
+    entry::{Action, Known},
     error::{Error, Result},
 };
 
@@ -14,6 +15,9 @@ const KEY_BYTES: usize = 512;
 const ACCOUNT_BYTES: usize = 256;
 const PARAMS: usize = 32;
 const CONTENT_TYPE_BYTES: usize = 255;
+/// As much as a value in a URL may have.
+const CANONICAL_ID_BYTES: usize = 1024;
+const ETAG_BYTES: usize = 1024;
 
 /// Everything that can be known of a new entry without its row: answers the endpoint that it goes to.
 pub(super) fn entry<'a>(
@@ -30,10 +34,55 @@ pub(super) fn entry<'a>(
     if let Some(given) = &options.key {
         key(given)?;
     }
-    body(endpoint, payload)?;
+    action(endpoint, payload, options)?;
     size(payload, settings.limits.payload_bytes)?;
     target(endpoint, options)?;
     Ok(endpoint)
+}
+
+/// A payload that takes the place of another one.
+pub(super) fn replacement(settings: &Settings, kind: &str, payload: &Payload) -> Result<u32> {
+    let endpoint = settings.endpoint(kind).ok_or_else(|| settings.unknown_kind(kind))?;
+    body(endpoint, payload)?;
+    size(payload, settings.limits.payload_bytes)?;
+    Ok(endpoint.payload_version)
+}
+
+/// What an app says of a thing on the server.
+pub(super) fn observation(settings: &Settings, kind: &str, given: &str, known: &Known) -> Result<()> {
+    settings.endpoint(kind).ok_or_else(|| settings.unknown_kind(kind))?;
+    key(given)?;
+    let text = |name: &str, value: &Option<String>, limit: usize| {
+        let Some(value) = value else { return Ok(()) };
+        let wrong = if value.is_empty() {
+            "is empty: leave it out".to_owned()
+        } else if value.len() > limit {
+            format!("has {} bytes and may have {limit}", value.len())
+        } else if value.chars().any(char::is_control) {
+            "holds control characters".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::argument(format!("`known.{name}` {wrong}")))
+    };
+    text("canonicalId", &known.canonical_id, CANONICAL_ID_BYTES)?;
+    text("etag", &known.etag, ETAG_BYTES)?;
+    // RFC 9110, 8.8.3: quoted, without quotes inside; a weak tag starts with W/ and proves nothing here.
+    let strong = |etag: &String| {
+        let inner = etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        inner.is_some_and(|inner| inner.chars().all(|c| c == '!' || ('#'..='~').contains(&c)))
+    };
+    if known.etag.as_ref().is_some_and(|etag| !strong(etag)) {
+        return Err(Error::argument(
+            "`known.etag` is no strong entity tag: give what the server sent, quotes included, and leave out one that begins with W/",
+        ));
+    }
+    if known.exists == Some(false) && (known.canonical_id.is_some() || known.etag.is_some()) {
+        return Err(Error::argument(
+            "`known` says that the thing does not exist, and yet which id or tag it has: leave one of them out",
+        ));
+    }
+    Ok(())
 }
 
 /// An account's id.
@@ -60,6 +109,30 @@ fn key(key: &str) -> Result<()> {
         return Err(Error::argument("`key` holds control characters: remove them"));
     }
     Ok(())
+}
+
+/// What is done to the thing, and with what.
+fn action(endpoint: &Endpoint, payload: &Payload, options: &EnqueueOptions) -> Result<()> {
+    let kind = &endpoint.kind;
+    match options.action {
+        None => body(endpoint, payload),
+        Some(Action::Create | Action::Update) if endpoint.creates() || endpoint.preconditions.is_some() => {
+            body(endpoint, payload)
+        }
+        Some(Action::Create | Action::Update) => Err(Error::argument(format!(
+            "endpoint `{kind}` has one request for whatever is written: leave `action` out, or configure `create` and `update`"
+        ))),
+        Some(Action::Delete) if endpoint.delete.is_none() => Err(Error::argument(format!(
+            "endpoint `{kind}` has no `delete`: configure one, such as `\"delete\": {{ \"method\": \"DELETE\", \"url\": … }}`"
+        ))),
+        Some(Action::Delete) if options.key.is_none() => {
+            Err(Error::argument("to delete is to delete a thing: give its `key`, the one that it was enqueued with"))
+        }
+        Some(Action::Delete) if !payload.is_null() => {
+            Err(Error::argument("a delete carries nothing: give `null` as its payload"))
+        }
+        Some(Action::Delete) => Ok(()),
+    }
 }
 
 fn body(endpoint: &Endpoint, payload: &Payload) -> Result<()> {

@@ -93,6 +93,13 @@ pub(super) async fn apply(
             job.answer = Some(Err(Error::IdConflict(entry.id)));
             continue;
         }
+        if entries.iter().any(|entry| entry.chosen_id && before.existing.contains_key(&entry.id)) {
+            // Whether it is the same one only the caller can tell, and until then nothing of it is taken.
+            let known = |entry: &NewEntry| before.existing.get(&entry.id).cloned();
+            let answers = entries.iter().map(|entry| known(entry).map_or(Inserted::New, Inserted::Exists));
+            job.answer = Some(Ok(answers.collect()));
+            continue;
+        }
         let fresh: Vec<&NewEntry> = entries.iter().filter(|entry| !before.existing.contains_key(&entry.id)).collect();
         if let Some(refusal) = refusal(tx, device, &mut before, &mut inserts, &fresh, *limit).await? {
             job.answer = Some(Err(refusal));

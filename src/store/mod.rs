@@ -121,7 +121,7 @@ impl Store {
     // ---- writes; all go through the one writer task, grouped; each resolves after COMMIT ----
 
     /// Inserts all or none, in order. Older `latest` entries of their lanes that no server can hold are replaced in
-    /// the same commit.
+    /// the same commit. Where one of the chosen ids exists, none is inserted: compare, then ask for the others.
     ///
     /// # Errors
     /// [`Error::QuotaReached`] when more than `limit` entries of the account would be pending, in flight or failed:

@@ -12,7 +12,7 @@ use super::{
     sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
 };
 use crate::{
-    entry::{Action, Counts, Entry, Queue, Reason, State},
+    entry::{Action, Applied, Counts, Entry, Queue, Reason, State},
     error::{Error, Result},
 };
 
@@ -295,16 +295,19 @@ fn queue(row: &SqliteRow) -> Result<Queue, Fault> {
 }
 
 fn row(row: &SqliteRow) -> Result<Row, Fault> {
+    let state = State::parse(get(row, "state")?).ok_or_else(|| Fault::damaged("state"))?;
+    let possibly_sent = get::<i64>(row, "possibly_sent")? != 0;
     let entry = Entry {
         id: get_id(row, "id")?,
         kind: get(row, "kind")?,
         key: get(row, "key")?,
-        state: State::parse(get(row, "state")?).ok_or_else(|| Fault::damaged("state"))?,
+        state,
         reason: get::<Option<&str>>(row, "reason")?.and_then(Reason::parse),
         waiting_for: None,
         queue: queue(row)?,
         attempts: get_u32(row, "attempts")?,
-        possibly_sent: get::<i64>(row, "possibly_sent")? != 0,
+        possibly_sent,
+        applied: Applied::of(state, possibly_sent),
         status: get::<Option<i64>>(row, "status")?.and_then(|status| u16::try_from(status).ok()),
         last_error: get(row, "last_error")?,
         revision: get::<Option<i64>>(row, "revision")?.and_then(|revision| u64::try_from(revision).ok()),

@@ -79,7 +79,7 @@ async fn a_failed_entry_of_an_every_lane_holds_the_lane_until_somebody_decides()
     device.acked(other).await;
     device.quiet().await;
     assert_eq!(device.entry(second).await.state, State::Pending);
-    device.outbox.discard(first).await.unwrap();
+    device.outbox.discard(first, false).await.unwrap();
     device.acked(second).await;
     assert_eq!(times_applied(&backend, first), 0);
     device.stop().await;

@@ -119,7 +119,7 @@ async fn entries_of_another_account_are_neither_sent_nor_seen_until_it_is_the_cu
     );
     assert_eq!(seen(&device).await, [of_bob]);
     assert_eq!(device.outbox.get(in_backoff).await.unwrap_err().code(), "not_found");
-    assert_eq!(device.outbox.discard(behind).await.unwrap_err().code(), "not_found");
+    assert_eq!(device.outbox.discard(behind, false).await.unwrap_err().code(), "not_found");
     assert_eq!(device.outbox.status().await.unwrap().counts.pending, 0);
 
     device.outbox.set_account("ada").await.unwrap();

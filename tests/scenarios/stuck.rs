@@ -47,7 +47,7 @@ async fn a_record_that_was_damaged_before_it_was_ever_sent_fails_and_can_be_disc
     let next = device.enqueue("note", Some("a"), json!({})).await;
     let entry = device.until(id, |entry| entry.state == State::Failed).await;
     assert_eq!(entry.reason, Some(Reason::Undecryptable));
-    device.outbox.discard(id).await.unwrap();
+    device.outbox.discard(id, false).await.unwrap();
     device.acked(next).await;
     device.stop().await;
 }
@@ -63,7 +63,7 @@ async fn a_key_that_nobody_needs_any_more_is_not_waited_for_in_a_loop() {
     keys.set(Mood::Locked);
     let device = setup().start().await;
     device.until(id, |entry| matches!(entry.waiting_for, Some(WaitingFor::Keychain { .. }))).await;
-    device.outbox.discard(id).await.unwrap();
+    device.outbox.discard(id, false).await.unwrap();
     clock.advance(LONG);
     device.quiet().await;
 

@@ -73,7 +73,7 @@ async fn a_discarded_entry_ends_the_wait() {
         let outbox = fixture.outbox.clone();
         async move { outbox.delivered(id, None).await }
     });
-    fixture.outbox.discard(id).await.unwrap();
+    fixture.outbox.discard(id, false).await.unwrap();
     assert_refused(soon(waiting).await.unwrap(), "not_found", &id.to_string());
 }
 

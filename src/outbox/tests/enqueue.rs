@@ -96,7 +96,7 @@ async fn the_quota_is_answered_with_its_numbers() {
     let first = note().await.unwrap().id;
     note().await.unwrap();
     assert_refused(note().await, "quota_reached", "the limit is 2");
-    outbox.discard(first).await.unwrap();
+    outbox.discard(first, false).await.unwrap();
     note().await.unwrap();
 }
 

@@ -118,9 +118,9 @@ async fn every_verb_is_confined_to_the_current_account() {
     assert_eq!(outbox.get(id).await.unwrap_err().code(), "not_found");
     assert_eq!(outbox.payload(id).await.unwrap_err().code(), "not_found");
     assert_eq!(outbox.retry(id, true).await.unwrap_err().code(), "not_found");
-    assert_eq!(outbox.discard(id).await.unwrap_err().code(), "not_found");
+    assert_eq!(outbox.discard(id, false).await.unwrap_err().code(), "not_found");
     assert_eq!(outbox.delivered(id, None).await.unwrap_err().code(), "not_found");
-    assert_eq!(outbox.discard(Selection::All).await.unwrap(), Discarded::default());
+    assert_eq!(outbox.discard(Selection::All, false).await.unwrap(), Discarded::default());
     outbox.set_account("ann").await.unwrap();
     assert_eq!(fixture.state(id).await, State::Pending);
     assert!(outbox.payload(id).await.is_ok());

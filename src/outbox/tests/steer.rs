@@ -71,18 +71,23 @@ async fn discard_deletes_and_says_what_may_be_on_the_server() {
     fixture.claim(inflight).await;
     let ids =
         SelectionFilter { ids: Some(vec![fresh, unknown, inflight, Uuid::now_v7()]), ..SelectionFilter::default() };
-    let mut done = fixture.outbox.discard(ids).await.unwrap();
+    let mut done = fixture.outbox.discard(ids, false).await.unwrap();
     done.ids.sort();
     assert_eq!(
         done,
-        Discarded { ids: vec![fresh, unknown], possibly_applied: vec![unknown], inflight: vec![inflight] }
+        Discarded {
+            ids: vec![fresh, unknown],
+            possibly_applied: vec![unknown],
+            inflight: vec![inflight],
+            orphaned: vec![]
+        }
     );
     let json = serde_json::to_value(&done).unwrap();
     assert_eq!(json["possiblyApplied"], json!([unknown]));
     assert_eq!(fixture.outbox.get(fresh).await.unwrap_err().code(), "not_found");
     assert_eq!(fixture.state(inflight).await, State::Inflight);
-    assert_refused(fixture.outbox.discard(fresh).await, "not_found", &fresh.to_string());
-    let alone = fixture.outbox.discard(inflight).await.unwrap();
+    assert_refused(fixture.outbox.discard(fresh, false).await, "not_found", &fresh.to_string());
+    let alone = fixture.outbox.discard(inflight, false).await.unwrap();
     assert_eq!((alone.ids, alone.inflight), (vec![], vec![inflight]));
 }
 
@@ -91,16 +96,16 @@ async fn everything_is_only_discarded_when_that_is_said() {
     let fixture = Fixture::new().await;
     let id = fixture.note("x").await;
     let empty = SelectionFilter::default;
-    assert_refused(fixture.outbox.discard(empty()).await, "invalid_argument", "'all'");
+    assert_refused(fixture.outbox.discard(empty(), false).await, "invalid_argument", "'all'");
     for none in [SelectionFilter { ids: Some(vec![]), ..empty() }, SelectionFilter { states: Some(vec![]), ..empty() }]
     {
-        assert_eq!(fixture.outbox.discard(none.clone()).await.unwrap(), Discarded::default());
+        assert_eq!(fixture.outbox.discard(none.clone(), false).await.unwrap(), Discarded::default());
         assert!(fixture.outbox.retry(none, true).await.unwrap().is_empty());
     }
     let many = SelectionFilter { ids: Some(vec![Uuid::now_v7(); 1001]), ..empty() };
-    assert_refused(fixture.outbox.discard(many).await, "invalid_argument", "1001");
+    assert_refused(fixture.outbox.discard(many, false).await, "invalid_argument", "1001");
     assert_eq!(fixture.state(id).await, State::Pending);
-    assert_eq!(fixture.outbox.discard(Selection::All).await.unwrap().ids, [id]);
+    assert_eq!(fixture.outbox.discard(Selection::All, false).await.unwrap().ids, [id]);
     assert_eq!(fixture.all().await, []);
     assert!(fixture.wake.take().has(Wake::Changed));
 }
@@ -128,6 +133,6 @@ async fn what_another_process_decides_reaches_the_one_that_delivers() {
     assert_eq!(beside.outbox.retry(id, false).await.unwrap(), [id]);
     assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"r");
     std::fs::remove_file(fixture.wake_file()).unwrap();
-    beside.outbox.discard(id).await.unwrap();
+    beside.outbox.discard(id, false).await.unwrap();
     assert!(fixture.wake_file().exists());
 }

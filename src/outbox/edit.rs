@@ -1,0 +1,166 @@
+//! Another payload for an entry that is there, and what is decided of one that was beaten on the server.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use super::{Outbox, Parts, payload::Payload, relations, seal, validate};
+use crate::{
+    cipher::Binding,
+    entry::{Action, Entry, Reason, State},
+    error::{Error, Result},
+    store::{Choice, Edit, Row, SealedPayload},
+    wake::Wake,
+};
+
+/// What is decided of an entry that met a newer write on the server: see [`Outbox::resolve`].
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Resolution {
+    /// It is sent above what the server holds.
+    Mine,
+    /// What the server holds stands.
+    Theirs,
+    /// This is sent in its place, above what the server holds: such as what merges both.
+    Payload(Payload),
+}
+
+/// Shows form and size only.
+impl fmt::Debug for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mine => f.write_str("Mine"),
+            Self::Theirs => f.write_str("Theirs"),
+            Self::Payload(payload) => f.debug_tuple("Payload").field(payload).finish(),
+        }
+    }
+}
+
+impl Outbox {
+    /// Gives an entry another payload and queues it where it stood: one that waits and was never sent, that failed with a
+    /// definitive answer, or that is lost. Kind, key, params and id stay, and so does what it was told to come after; what the
+    /// old payload referred to is forgotten. Works in every process on the database.
+    ///
+    /// Enqueueing what the entry was made of once more under its id still answers its receipt.
+    ///
+    /// # Errors
+    ///
+    /// `not_found`; `wrong_state` when the server may have applied it, when it is being sent, settled or a delete (the message
+    /// says which); `unknown_kind`, `invalid_argument`, `payload_too_large` as [`Outbox::enqueue`]; `undecryptable` when its
+    /// record was changed or damaged; those of the keychain.
+    pub async fn edit(&self, id: Uuid, payload: Payload) -> Result<()> {
+        self.replace(id, payload, false).await
+    }
+
+    /// Decides for an entry that met a newer write on the server: one that failed with [`Reason::Conflict`], or that is lost.
+    /// Works in every process on the database.
+    ///
+    /// # Errors
+    ///
+    /// `not_found`; `wrong_state` for any other entry; as [`Outbox::edit`] with a payload.
+    pub async fn resolve(&self, id: Uuid, resolution: Resolution) -> Result<()> {
+        let choice = match resolution {
+            Resolution::Mine => Choice::Mine,
+            Resolution::Theirs => Choice::Theirs,
+            Resolution::Payload(payload) => return self.replace(id, payload, true).await,
+        };
+        let account = self.account().await?;
+        if !self.parts().store.resolve(&account, id, choice, self.now()).await? {
+            return Err(not_contested(&self.entry_of(&account, id).await?));
+        }
+        self.wake(if choice == Choice::Mine { Wake::Retry } else { Wake::Changed }).await;
+        Ok(())
+    }
+
+    async fn replace(&self, id: Uuid, payload: Payload, resolve: bool) -> Result<()> {
+        let Parts { store, settings, keys, .. } = self.parts();
+        let account = self.account().await?;
+        let refused = if resolve { not_contested } else { not_edited };
+        let Some((Row { entry, .. }, sealed)) = store.payload(&account, id).await? else {
+            return Err(Error::NotFound(id));
+        };
+        if !may_change(&entry, resolve) {
+            return Err(refused(&entry));
+        }
+        let payload_version = validate::replacement(settings, &entry.kind, &payload)?;
+        let master = self.master_key(&account).await?;
+        // The one that its data key is wrapped under, which a rotation may not have done with.
+        let before = keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
+        let old = binding(&account, &entry, &sealed);
+        let params = seal::params(&before, &old, &sealed)?;
+        let references = relations::checked_references(id, &payload, &params)?;
+        self.check_references(&account, references.iter().copied()).await?;
+        let content_type = payload.content_type();
+        let new = Binding { generation: sealed.generation + 1, content_type, ..old };
+        let edit = Edit {
+            id,
+            payload: seal::reseal((&before, &master), &old, &new, &sealed, &payload)?,
+            content_type: content_type.to_owned(),
+            bytes: payload.as_bytes().len() as u64,
+            payload_version,
+            references,
+            resolve,
+            account: account.to_string(),
+        };
+        if !store.edit(edit, self.now()).await? {
+            return Err(refused(&self.entry_of(&account, id).await?));
+        }
+        self.wake(Wake::Retry).await;
+        Ok(())
+    }
+}
+
+fn binding<'e>(account: &'e str, entry: &'e Entry, sealed: &SealedPayload) -> Binding<'e> {
+    let Entry { id, kind, key, content_type, .. } = entry;
+    Binding { account, id: *id, kind, key: key.as_deref(), content_type, generation: sealed.generation }
+}
+
+fn is_contested(entry: &Entry) -> bool {
+    entry.lost || entry.state == State::Failed && entry.reason == Some(Reason::Conflict)
+}
+
+/// As the store sees it in the commit, where it is looked at once more.
+fn may_change(entry: &Entry, resolve: bool) -> bool {
+    let open = matches!(entry.state, State::Pending | State::Failed) && !entry.possibly_sent;
+    entry.action != Some(Action::Delete) && if resolve { is_contested(entry) } else { open || entry.lost }
+}
+
+/// Why an entry keeps its payload.
+fn not_edited(entry: &Entry) -> Error {
+    let id = entry.id;
+    Error::WrongState(match (entry.state, entry.superseded_by) {
+        (State::Acked, _) => format!("the server has entry {id}: enqueue what is to change"),
+        (State::Inflight, _) => format!("entry {id} is being sent at this moment: wait for its answer"),
+        (State::Superseded, Some(newer)) => format!("entry {newer} replaced entry {id}: edit that one"),
+        _ if entry.action == Some(Action::Delete) => {
+            format!("entry {id} deletes and has no payload: `discard` it, and enqueue what is meant instead")
+        }
+        (State::Superseded, None) if !entry.lost => {
+            format!("entry {id} was given up for what the server holds: enqueue anew what is meant")
+        }
+        _ if is_contested(entry) => format!("entry {id} may have been applied before it was beaten: use `resolve`"),
+        (State::Pending, _) => {
+            format!("entry {id} may have been applied, and what was sent must not change: wait for its answer")
+        }
+        (State::Failed, _) if entry.possibly_sent => format!(
+            "entry {id} may have been applied, and what was sent must not change: look at the server, then `retry` it with \
+             `force`, or `discard` it"
+        ),
+        (state, _) => format!("entry {id} changed meanwhile, it is {} now: try again", state.as_str()),
+    })
+}
+
+/// Why there is nothing to decide.
+fn not_contested(entry: &Entry) -> Error {
+    let id = entry.id;
+    Error::WrongState(match (is_contested(entry), entry.action) {
+        (true, Some(Action::Delete)) => {
+            format!("entry {id} deletes and has no payload: resolve it as `mine` or `theirs`")
+        }
+        (true, _) => format!("entry {id} changed meanwhile: try again"),
+        (false, _) => format!(
+            "entry {id} is {}, and there is nothing to decide: `resolve` is for those that are lost or failed with `conflict`",
+            entry.state.as_str()
+        ),
+    })
+}
