@@ -35,7 +35,7 @@ export async function get(id: string): Promise<Entry> {
  * What was given to `enqueue`: the JSON value, or the bytes as a `Uint8Array` (their media type is in {@link Entry.contentType}).
  * Needs a permission that is not in `storage-sync:default`.
  *
- * @throws {@link StorageSyncError} `not_found`, `wrong_state` (delivered or superseded: the payload was removed), `undecryptable`,
+ * @throws {@link StorageSyncError} `not_found`, `wrong_state` (delivered or replaced: the payload was removed), `undecryptable`,
  * `keychain_locked`, `keychain_unavailable`, `key_missing`, `key_mismatch`.
  */
 export async function payload<T = JsonValue>(id: string): Promise<T | Uint8Array> {
@@ -57,7 +57,8 @@ function content(framed: Uint8Array): Uint8Array {
  *
  * @param options - `timeout` in milliseconds. Default: no limit, which may be weeks.
  * @returns The acked entry.
- * @throws {@link StorageSyncError} `not_delivered` (it failed: the message says why), `not_found` (it was discarded), `timeout` (delivery goes on), `closed`.
+ * @throws {@link StorageSyncError} `not_delivered` (it failed: the message says why), `lost` (a newer write on the server stands),
+ * `not_found` (it was discarded), `timeout` (delivery goes on), `closed`.
  */
 export async function delivered(id: string, options: { timeout?: number | undefined } = {}): Promise<Entry> {
   return call('delivered', { id, timeoutMs: milliseconds(options.timeout) })

@@ -10,6 +10,7 @@
  * - `id_conflict`: the id is taken by an entry with other content.
  * - `not_found`: there is no such entry in the current account.
  * - `not_delivered`: what `delivered` waited for failed; it is kept. (What was discarded is `not_found`.)
+ * - `lost`: what `delivered` waited for was beaten on the server by a newer write; it is kept for a while.
  * - `wrong_state`: the verb does not fit the entry's state.
  * - `disk_full`: the disk has no room. What is queued is safe and is still delivered.
  * - `keychain_locked`: the keychain is locked, or its prompt was refused or not answered in time.
@@ -36,6 +37,7 @@ export const ERROR_CODES = [
   'id_conflict',
   'not_found',
   'not_delivered',
+  'lost',
   'wrong_state',
   'disk_full',
   'keychain_locked',

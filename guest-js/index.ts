@@ -6,12 +6,16 @@
  *
  * @packageDocumentation
  */
-export { enqueue } from './enqueue.js'
+export { conflicts, conflictsRead, edit, observe, onConflict, resolve } from './conflicts.js'
+export { enqueue, enqueueAll } from './enqueue.js'
 export { delivered, get, list, onEntry, payload, syncEntries, type EntryList } from './entries.js'
 export { StorageSyncError, type ErrorCode } from './errors.js'
+export { newId, ref } from './ids.js'
 export { status, subscribe, syncStatus } from './status.js'
 export { discard, flush, pause, resume, retry, setCredentials } from './steer.js'
 export type {
+  Action,
+  Applied,
   Change,
   Counts,
   Credentials,
@@ -24,7 +28,10 @@ export type {
   JsonValue,
   KeyState,
   KeyStatus,
+  Known,
   ListenOptions,
+  Named,
+  NewItem,
   Payload,
   Query,
   Queue,

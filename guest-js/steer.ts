@@ -3,7 +3,8 @@ import { toJson } from './json.js'
 import type { Credentials, Discarded, Filter, Flushed } from './types.js'
 
 /**
- * Sends failed entries again, and pending ones now instead of after their backoff.
+ * Sends failed entries again, and pending ones now instead of after their backoff. What met a newer write on the server is sent above
+ * that one; an entry that was `lost` only if it is named by its id.
  *
  * @param which - An id, or a filter. Without `state` or `ids` it selects failed entries only: `{}` means every failed entry.
  * @param options - `force`: also what ended as `outcome-unknown`, although the server may have applied it. Default `false`.
@@ -19,12 +20,15 @@ export async function retry(which: string | Filter, options: { force?: boolean |
  * Removes entries, delivered or not, with their payloads. This cannot be undone. Needs a permission that is not in `storage-sync:default`.
  *
  * @param which - An id, a filter with at least one property, or `'all'`.
- * @returns What was removed, which of it the server may have applied, and what could not be removed because an attempt is under way.
+ * @param options - `cascade`: also what depends on one of them, and what depends on that. Default `false`: such entries fail
+ * (`parent-gone`) and are kept.
+ * @returns What was removed, which of it the server may have applied, what could not be removed because an attempt is under way, and
+ * what failed because it depended on something that was removed.
  * @throws {@link StorageSyncError} `not_found` for an id, and `invalid_argument` for a filter that says nothing (write `'all'` if that is
  * meant) and for more than 1000 ids.
  */
-export async function discard(which: string | Filter | 'all'): Promise<Discarded> {
-  return call('discard', { which })
+export async function discard(which: string | Filter | 'all', options: { cascade?: boolean | undefined } = {}): Promise<Discarded> {
+  return call('discard', { which, cascade: options.cascade })
 }
 
 /**

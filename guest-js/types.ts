@@ -6,7 +6,7 @@
  * - `acked`: the server has proved that it has it.
  * - `failed`: not delivered, and not retried without a decision of the user; {@link Entry.reason} says why.
  * - `superseded`: a newer entry of its lane took its place, before this one was ever sent or after it was definitively refused;
- *   {@link Entry.supersededBy} names that one.
+ *   {@link Entry.supersededBy} names that one. Or, with {@link Entry.lost}, the server holds a newer write than this one.
  */
 export const STATES = ['pending', 'inflight', 'acked', 'failed', 'superseded'] as const
 
@@ -17,12 +17,13 @@ export type State = (typeof STATES)[number]
  * Why an entry is `failed`.
  *
  * - `refused`: the server refused it definitively; {@link Entry.status} has the HTTP status.
- * - `conflict`: the server holds a revision that this write does not beat.
+ * - `conflict`: the server holds a revision that this write does not beat, and the endpoint asks (`onConflict: "ask"`): see `resolve`.
  * - `outcome-unknown`: it may have been applied, and the endpoint does not allow sending it twice; only `retry(id, { force: true })` sends it again.
  * - `unproven`: the server answers others of this endpoint properly, but this one never with the proof that the endpoint asks for.
  * - `undecryptable`: the record on disk does not open with its key: it was changed or damaged.
+ * - `parent-gone`: an entry that it depends on was discarded, or given up, before it was delivered.
  */
-export const REASONS = ['refused', 'conflict', 'outcome-unknown', 'unproven', 'undecryptable'] as const
+export const REASONS = ['refused', 'conflict', 'outcome-unknown', 'unproven', 'undecryptable', 'parent-gone'] as const
 
 /** Why an entry is `failed`: one of {@link REASONS}. */
 export type Reason = (typeof REASONS)[number]
@@ -37,6 +38,18 @@ export const QUEUES = ['latest', 'every'] as const
 
 /** How a lane treats an entry: one of {@link QUEUES}. */
 export type Queue = (typeof QUEUES)[number]
+
+/**
+ * What an entry does to the thing that it is about.
+ *
+ * - `create`: the thing comes to be on the server.
+ * - `update`: the thing is there already and changes.
+ * - `delete`: the thing goes. Never-sent entries that would have created it go with it, and nothing is sent.
+ */
+export const ACTIONS = ['create', 'update', 'delete'] as const
+
+/** What an entry does to its thing: one of {@link ACTIONS}. */
+export type Action = (typeof ACTIONS)[number]
 
 /**
  * What is known of the master key.
@@ -62,6 +75,7 @@ export type KeyState = (typeof KEY_STATES)[number]
  * - `offline`: `origin` cannot be reached, or nothing but silence came back from it in three lanes in a row.
  * - `busy`: the server asked for patience, or answered with a fault (5xx) in five lanes in a row; nothing is sent before `until`.
  * - `lane`: the older entry `behind` of its lane comes first.
+ * - `dependency`: the entry `on`, which it comes `after` or refers to, was not delivered yet.
  * - `auth`: the server of `origin` wants credentials that the app has not given yet; see `setCredentials`.
  * - `unproven`: the endpoint's answers prove nothing, as a captive portal's do.
  * - `refusing`: the endpoint refuses everything, as after a bad deploy.
@@ -77,6 +91,7 @@ export type WaitingFor =
   | { reason: 'offline'; origin: string }
   | { reason: 'busy'; until: number }
   | { reason: 'lane'; behind: string }
+  | { reason: 'dependency'; on: string }
   | { reason: 'auth'; origin: string }
   | { reason: 'unproven' }
   | { reason: 'refusing' }
@@ -84,6 +99,21 @@ export type WaitingFor =
   | { reason: 'paused' }
   | { reason: 'endpoint' }
   | { reason: 'turn' }
+
+/**
+ * Whether the server has applied an entry, as far as that can be known here.
+ *
+ * - `yes`: it has proved that.
+ * - `no`: not in any attempt so far: none reached it, or it said so.
+ * - `unknown`: an attempt has begun and no definitive answer came.
+ */
+export const APPLIED = ['yes', 'no', 'unknown'] as const
+
+/** Whether the server has applied an entry: one of {@link APPLIED}. */
+export type Applied = (typeof APPLIED)[number]
+
+/** An entry, by its receipt or by its id. */
+export type Named = string | { readonly id: string }
 
 /** What `enqueue` answers, once the entry is on disk. */
 export interface Receipt {
@@ -111,6 +141,10 @@ export interface Entry {
   waitingFor: WaitingFor | null
   /** How its lane treats it. */
   queue: Queue
+  /** What it does to the thing, where that was said; otherwise what is known of the thing decides when it is first sent. */
+  action: Action | null
+  /** The entries that were named as coming before it, by `after` or by a `ref`. */
+  after: string[]
   /**
    * Counted attempts, those before a `retry` included. Not counted are attempts that got no connection, that lacked credentials or were
    * refused for them (401, 407), and that were answered without proof; the one with which the entry failed is, whatever the answer.
@@ -118,6 +152,8 @@ export interface Entry {
   attempts: number
   /** An attempt has begun and no definitive answer came: the server may have it. */
   possiblySent: boolean
+  /** Whether the server has applied it. */
+  applied: Applied
   /** HTTP status of the last answer. */
   status: number | null
   /** What the last attempt said, in words. Never a payload, a credential or a query string. */
@@ -128,6 +164,13 @@ export interface Entry {
   canonicalId: string | null
   /** The newer entry that replaced it; `null` unless `state` is `superseded`. */
   supersededBy: string | null
+  /**
+   * Beaten on the server by a newer write. The payload is kept for a while (30 days by default), and `retry`, `edit` or `resolve` revive
+   * it. `applied` says whether it may have been applied before it was beaten.
+   */
+  lost: boolean
+  /** It met a newer write on the server, and nobody has read of it yet: see `onConflict`. */
+  conflict: boolean
   /** Media type of the payload. */
   contentType: string
   /** Size of the payload in bytes. */
@@ -146,7 +189,7 @@ export interface Counts {
   inflight: number
   /** Proved to be on the server, and not yet pruned. */
   acked: number
-  /** Waiting for a decision: `retry` or `discard`. */
+  /** Waiting for a decision: `retry`, `edit`, `resolve` or `discard`. */
   failed: number
 }
 
@@ -160,6 +203,8 @@ export interface Change {
   state: State | null
   /** Rises with every change of this process. */
   seq: number
+  /** It met a newer write on the server just now. Left out otherwise. */
+  conflict?: boolean | undefined
 }
 
 /** A hold on an endpoint or on a whole origin. */
@@ -216,10 +261,43 @@ export interface EnqueueOptions {
   params?: Record<string, string | number | boolean> | undefined
   /** How it relates to others of its lane. Default: the endpoint's, which is `latest` for `PUT` and `every` for all else. */
   queue?: Queue | undefined
-  /** A UUID of your own, which makes the call idempotent: the same id and bytes answer the first receipt. Default: a new one. */
+  /**
+   * A UUID of your own, such as `newId()`, which makes the call idempotent: the same id and bytes answer the first receipt. Default: a
+   * new one.
+   */
   id?: string | undefined
+  /**
+   * What it does to the thing. Default: it is written, and what is known of the thing decides whether that creates or changes it.
+   * `delete` takes a key, an endpoint with a `delete`, and the payload `null`; `create` and `update` an endpoint that has both.
+   */
+  action?: Action | undefined
+  /**
+   * Entries that must be delivered before this one, as receipts or ids: at most 256, with those that the payload and the params name by
+   * `ref`. Default: none but those.
+   */
+  after?: readonly Named[] | undefined
   /** Media type, for bytes only. Default: the type of the `Blob`, else `application/octet-stream`. */
   contentType?: string | undefined
+}
+
+/** One entry of `enqueueAll`. */
+export interface NewItem extends EnqueueOptions {
+  /** Names an endpoint of the app's configuration. */
+  kind: string
+  /** What to deliver; `null` to delete. */
+  payload: Payload
+}
+
+/** What an app has read of a thing on the server, for `observe`. What is left out stays as it is known. */
+export interface Known {
+  /** The revision that the server holds. */
+  revision?: number | undefined
+  /** The id that the server gave the thing. */
+  canonicalId?: string | undefined
+  /** Whether the thing is on the server. `false` forgets canonical id and tag. */
+  exists?: boolean | undefined
+  /** The strong `ETag` of what the server holds, quotes included, such as `"\"33a64df5\""`. */
+  etag?: string | undefined
 }
 
 /** Selects entries by their properties; several properties narrow it down. */
@@ -256,6 +334,8 @@ export interface Discarded {
   possiblyApplied: string[]
   /** What was not removed because an attempt is under way: discard it again afterwards. */
   inflight: string[]
+  /** What depended on one of these and therefore failed (`parent-gone`); empty with `cascade`. */
+  orphaned: string[]
 }
 
 /** What `flush` answers: how the entries fared meanwhile. */

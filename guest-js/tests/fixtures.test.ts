@@ -8,7 +8,7 @@ import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import { ERROR_CODES, type ErrorCode } from '../errors.js'
-import { KEY_STATES, QUEUES, REASONS, STATES } from '../types.js'
+import { ACTIONS, APPLIED, KEY_STATES, QUEUES, REASONS, STATES } from '../types.js'
 import type {
   Change,
   Discarded,
@@ -18,6 +18,7 @@ import type {
   Flushed,
   Hold,
   KeyStatus,
+  Known,
   Payload,
   Query,
   Receipt,
@@ -35,7 +36,7 @@ const count: Check<number> = (value): value is number => Number.isSafeInteger(va
 const uuid: Check<string> = (value): value is string => text(value) && /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value)
 const json: Check<Payload> = (value): value is Payload => value !== undefined
 
-function oneOf<T extends string>(names: readonly T[]): Check<T> {
+function oneOf<const T extends string | boolean>(names: readonly T[]): Check<T> {
   return (value): value is T => names.includes(value as T)
 }
 function orNull<T>(check: Check<T>): Check<T | null> {
@@ -74,6 +75,7 @@ const waits: { [Name in WaitingFor['reason']]: Shape<Fields<Name>> } = {
   offline: { origin: text },
   busy: { until: count },
   lane: { behind: uuid },
+  dependency: { on: uuid },
   auth: { origin: text },
   unproven: {},
   refusing: {},
@@ -97,13 +99,18 @@ const entry = object<Entry>({
   reason: orNull(oneOf(REASONS)),
   waitingFor: orNull(waitingFor),
   queue: oneOf(QUEUES),
+  action: orNull(oneOf(ACTIONS)),
+  after: listOf(uuid),
   attempts: count,
   possiblySent: flag,
+  applied: oneOf(APPLIED),
   status: orNull(count),
   lastError: orNull(text),
   revision: orNull(count),
   canonicalId: orNull(text),
   supersededBy: orNull(uuid),
+  lost: flag,
+  conflict: flag,
   contentType: text,
   bytes: count,
   createdAt: count,
@@ -123,23 +130,54 @@ const status = object<Status>({
   holds: listOf(object<Hold>({ kind: orNull(text), origin: text, waitingFor })),
 })
 const options = object<EnqueueOptions>(
-  { key: text, params: mapOf(either(either(text, flag), count)), queue: oneOf(QUEUES), id: uuid, contentType: text },
-  ['key', 'params', 'queue', 'id', 'contentType'],
+  {
+    key: text,
+    params: mapOf(either(either(text, flag), count)),
+    queue: oneOf(QUEUES),
+    id: uuid,
+    action: oneOf(ACTIONS),
+    after: listOf(uuid),
+    contentType: text,
+  },
+  ['key', 'params', 'queue', 'id', 'action', 'after', 'contentType'],
 )
+/** A member of a batch, with its payload or with the place of its bytes. */
+const jsonItem = object<{ kind: string; payload: Payload; options: EnqueueOptions }>({ kind: text, payload: json, options })
+const bytesItem = object<{ kind: string; contentType: string; bytes: number; options: EnqueueOptions }>({
+  kind: text,
+  contentType: text,
+  bytes: count,
+  options,
+})
 const filter = object<Filter>({ state: states, kind: text, key: text, ids: listOf(uuid) }, ['state', 'kind', 'key', 'ids'])
 
 const checks: Record<string, Check<unknown>> = {
-  change: object<Change>({ id: uuid, kind: text, state: orNull(state), seq: count }),
-  discarded: object<Discarded>({ ids: listOf(uuid), possiblyApplied: listOf(uuid), inflight: listOf(uuid) }),
+  change: object<Change>({ id: uuid, kind: text, state: orNull(state), seq: count, conflict: oneOf([true]) }, ['conflict']),
+  discarded: object<Discarded>({
+    ids: listOf(uuid),
+    possiblyApplied: listOf(uuid),
+    inflight: listOf(uuid),
+    orphaned: listOf(uuid),
+  }),
+  edit: object<{ id: string; payload: Payload }>({ id: uuid, payload: json }),
   enqueue: object<{ kind: string; payload: Payload; options?: EnqueueOptions }>({ kind: text, payload: json, options }, ['options']),
+  enqueue_all: object<{ entries: unknown[] }>({ entries: listOf(either(jsonItem, bytesItem)) }),
   entry,
   error: object<{ code: ErrorCode; message: string }>({ code: oneOf(ERROR_CODES), message: text }),
   flushed: object<Flushed>({ acked: count, failed: count, waiting: count }),
+  known: object<Known>(
+    { revision: count, canonicalId: text, exists: flag, etag: text },
+    ['revision', 'canonicalId', 'exists', 'etag'],
+  ),
   query: object<Query>(
     { state: states, kind: text, key: text, after: uuid, limit: count },
     ['state', 'kind', 'key', 'after', 'limit'],
   ),
   receipt: object<Receipt>({ id: uuid, kind: text, key: orNull(text) }),
+  resolve: either(
+    object<{ id: string; choice: 'mine' | 'theirs' }>({ id: uuid, choice: oneOf(['mine', 'theirs']) }),
+    object<{ id: string; payload: Payload }>({ id: uuid, payload: json }),
+  ),
   selection: either(either(uuid, oneOf(['all'])), filter),
   status,
 }
@@ -177,6 +215,10 @@ describe('together the fixtures show every', () => {
     ['state', entries.map(one => one.state), STATES],
     ['reason', entries.flatMap(one => one.reason ?? []), REASONS],
     ['queue', entries.map(one => one.queue), QUEUES],
+    ['action', entries.map(one => one.action), [...ACTIONS, null]],
+    ['applied', entries.map(one => one.applied), APPLIED],
+    ['lost', entries.map(one => one.lost), [true, false]],
+    ['conflict', entries.map(one => one.conflict), [true, false]],
     ['cause of waiting', waiting.map(one => one.reason), Object.keys(waits)],
     ['key state of a waiting entry', waiting.flatMap(one => (one.reason === 'keychain' ? one.key : [])), KEY_STATES],
     ['key state', read<Status>('status').map(one => one.key.state), KEY_STATES],

@@ -40,13 +40,15 @@ test.each([-1, NaN, Infinity, '5'])('a timeout of %s is refused before it is sen
 })
 
 test('retry and discard take an id or a filter', async () => {
-  backend.on('retry', ['a']).on('discard', { ids: ['a'], possiblyApplied: [], inflight: [] })
+  backend.on('retry', ['a']).on('discard', { ids: ['a'], possiblyApplied: [], inflight: [], orphaned: [] })
   await expect(api.retry('a', { force: true })).resolves.toEqual(['a'])
   expect(backend.last('retry').args).toEqual({ which: 'a', force: true })
   await api.retry({ kind: 'form', state: 'failed' })
   expect(JSON.stringify(backend.last('retry').args)).toBe('{"which":{"kind":"form","state":"failed"}}')
-  await expect(api.discard('all')).resolves.toEqual({ ids: ['a'], possiblyApplied: [], inflight: [] })
-  expect(backend.last('discard').args).toEqual({ which: 'all' })
+  await expect(api.discard('all')).resolves.toEqual({ ids: ['a'], possiblyApplied: [], inflight: [], orphaned: [] })
+  expect(JSON.stringify(backend.last('discard').args)).toBe('{"which":"all"}')
+  await api.discard('a', { cascade: true })
+  expect(backend.last('discard').args).toEqual({ which: 'a', cascade: true })
 })
 
 test('pause, resume and setCredentials answer nothing', async () => {
