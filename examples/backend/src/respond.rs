@@ -51,6 +51,12 @@ impl Answer {
         self
     }
 
+    /// It is given again under the same idempotency key. What was applied is; of refusals only those that a client takes as "not applied"
+    /// and follows with another key, so that a late copy of the first is not applied after all.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.status, 200..=299 | 400 | 409 | 412 | 422)
+    }
+
     /// The same answer with nothing in it that proves what was stored.
     pub(crate) fn without_id(mut self) -> Self {
         if (200..300).contains(&self.status) {

@@ -285,8 +285,7 @@ async fn perform(shared: &Arc<Shared>, connection: &Connection, call: &Call, bef
         Turn::Refused(answer) => return Some(answer),
     };
     wait(shared, connection, before).await?;
-    let taken = claim.taken.take();
-    Some(shared.write(|world| commit(world, call, user, key, taken)))
+    Some(shared.write(|world| commit(world, call, user, key, &mut claim.taken)))
 }
 
 /// What a request's idempotency key makes of it.
@@ -328,11 +327,19 @@ impl Drop for Claim<'_> {
 }
 
 /// Applies a write and books it, in one step.
-fn commit(world: &mut World, call: &Call, user: Option<String>, key: Option<String>, taken: Option<String>) -> Answer {
+fn commit(
+    world: &mut World,
+    call: &Call,
+    user: Option<String>,
+    key: Option<String>,
+    taken: &mut Option<String>,
+) -> Answer {
     let Done { answer, mutation } = world.write(call, user, key);
     if mutation.is_some() {
         world.note(call.number, |seen| seen.applied = true);
     }
+    // A refusal that may turn into something else leaves the key free, and so does dropping the claim.
+    let taken = taken.take_if(|_| answer.is_kept());
     let fingerprint = if taken.is_some() { call.fingerprint() } else { String::new() };
     if let Some(journal) = &mut world.journal {
         let answered = taken.as_ref().map(|taken| Answered::new(taken, &fingerprint, &answer));

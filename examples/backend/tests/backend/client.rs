@@ -23,6 +23,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// `HTTP/1.1 200 OK`
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (found, value) = line.split_once(": ")?;

@@ -1,6 +1,7 @@
 //! The reference backend, seen from outside over TCP.
 
 mod client;
+mod contract;
 mod control;
 mod faults;
 mod history;

@@ -141,6 +141,32 @@ async fn a_repeat_gets_its_first_answer_before_anything_is_compared() {
 }
 
 #[tokio::test]
+async fn of_refusals_only_those_are_kept_that_a_client_follows_with_another_key() {
+    let backend = server(true, Revisions::Compare).await;
+    let photo = ask("POST /listings/srv-0/photos").key("a").body("x");
+    let update = ask("PUT /listings/srv-0").key("b").body("x");
+    for missing in [&photo, &update, &photo, &update] {
+        let reply = missing.clone().to(&backend).await;
+        assert_eq!((reply.status, reply.header("idempotency-replayed")), (404, None));
+    }
+    let other = ask("POST /listings/srv-0/photos").key("a").body("other bytes").to(&backend).await;
+    assert_eq!(other.status, 404, "the key is free: it is not 422");
+
+    ask("PUT /forms/1").key("c").revision(2, "d").to(&backend).await;
+    for (request, status) in [
+        (ask("PUT /forms/1").key("d").revision(1, "d"), 409),
+        (ask("PUT /forms/1").key("e").revision(3, "d").header("If-None-Match", "*"), 412),
+    ] {
+        let first = request.clone().to(&backend).await;
+        ask("DELETE /forms/1").to(&backend).await;
+        let again = request.to(&backend).await;
+        assert_eq!((first.status, again.status), (status, status));
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        ask("PUT /forms/1").revision(9, "d").to(&backend).await;
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_entity_tags_only_says_nothing_of_revisions() {
     let backend = server(true, Revisions::Unaware).await;
     let put = |tag: (&str, &str)| ask("PUT /forms/1").revision(57, "d").header(tag.0, tag.1).body("x");
