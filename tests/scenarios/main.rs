@@ -5,6 +5,7 @@
 mod accounts;
 mod at_rest;
 mod clock;
+mod contract;
 mod credentials;
 mod idle;
 mod key_sources;
