@@ -19,6 +19,7 @@ const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "set_credentials",
+    "rotate_key",
 ];
 
 /// What may stand in `allow` and `deny` of a capability, for editors and for the check at build time; `src/commands/scope.rs` reads it.

@@ -12,7 +12,7 @@ export { delivered, get, list, onEntry, payload, syncEntries, type EntryList } f
 export { StorageSyncError, type ErrorCode } from './errors.js'
 export { newId, ref } from './ids.js'
 export { status, subscribe, syncStatus } from './status.js'
-export { discard, flush, pause, resume, retry, setCredentials } from './steer.js'
+export { discard, flush, pause, resume, retry, rotateKey, setCredentials } from './steer.js'
 export type {
   Action,
   Applied,
@@ -38,6 +38,7 @@ export type {
   Readable,
   Reason,
   Receipt,
+  Rotated,
   State,
   Status,
   WaitingFor,

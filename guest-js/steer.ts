@@ -1,6 +1,6 @@
 import { call, milliseconds } from './invoke.js'
 import { toJson } from './json.js'
-import type { Credentials, Discarded, Filter, Flushed } from './types.js'
+import type { Credentials, Discarded, Filter, Flushed, Rotated } from './types.js'
 
 /**
  * Sends failed entries again, and pending ones now instead of after their backoff. What met a newer write on the server is sent above
@@ -78,4 +78,16 @@ export async function resume(): Promise<void> {
 export async function setCredentials(credentials: Credentials): Promise<void> {
   const { origin, headers, account } = credentials
   await call('set_credentials', { origin, headers: toJson(headers, 'headers'), account })
+}
+
+/**
+ * Makes a new master key for the current account and wraps everything that is queued under it, beside delivery. Nothing is unreadable at
+ * any moment, also if the app is killed: the next start takes the rotation up. Needs a permission that is not in `storage-sync:default`.
+ *
+ * @returns What was done, and whether the old key is gone.
+ * @throws {@link StorageSyncError} `keychain_locked`, `keychain_unavailable` (also when the app gives the key itself), `key_missing`,
+ * `key_mismatch`, `database`.
+ */
+export async function rotateKey(): Promise<Rotated> {
+  return call('rotate_key')
 }

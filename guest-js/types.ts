@@ -380,3 +380,16 @@ export interface ListenOptions {
   /** Aborting ends the listening, also while it is still being set up. */
   signal?: AbortSignal | undefined
 }
+
+/** What `rotateKey` did. */
+export interface Rotated {
+  /** So many entries were wrapped under the new key by this call. */
+  rewrapped: number
+  /** So many could not be, because their records do not open: they keep the old key. */
+  unreadable: number
+  /**
+   * The old key is gone. Otherwise it is kept beside the new one until nothing needs it: another process of the app has it, or a record is
+   * unreadable. The next start, or another call, tries again.
+   */
+  finished: boolean
+}

@@ -119,7 +119,9 @@ pub use self::{
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
-    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Payload, Query, Resolution, Selection, SelectionFilter},
+    outbox::{
+        Discarded, EnqueueOptions, Flushed, NewItem, Payload, Query, Resolution, Rotated, Selection, SelectionFilter,
+    },
     reference::reference,
     transport::{
         Transport,

@@ -22,6 +22,7 @@ const verbs: Record<string, () => Promise<unknown>> = {
   payload: () => api.payload('id'),
   resume: () => api.resume(),
   retry: () => api.retry({}),
+  rotate_key: () => api.rotateKey(),
   set_credentials: () => api.setCredentials({ headers: {} }),
   status: () => api.status(),
 }

@@ -84,3 +84,9 @@ test('payload answers the bytes that were given, however IPC carried them', asyn
     await expect(api.payload('a')).resolves.toEqual(Uint8Array.of(0, 255, 7))
   }
 })
+
+test('rotateKey answers what was done', async () => {
+  const rotated = { rewrapped: 3, unreadable: 0, finished: true }
+  backend.on('rotate_key', rotated)
+  await expect(api.rotateKey()).resolves.toEqual(rotated)
+})

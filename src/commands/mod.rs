@@ -8,6 +8,7 @@ mod conflicts;
 mod credentials;
 mod enqueue;
 mod entries;
+mod keys;
 mod scope;
 mod steer;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync 
         entries::list,
         entries::payload,
         entries::status,
+        keys::rotate_key,
         steer::discard,
         steer::flush,
         steer::pause,

@@ -30,7 +30,7 @@ use crate::{
     transport::{Answer, Delivery, Learned, Outcome, Request, Transport},
 };
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "enqueue",
     "enqueue_all",
     "observe",
@@ -49,6 +49,7 @@ const COMMANDS: [&str; 18] = [
     "pause",
     "resume",
     "set_credentials",
+    "rotate_key",
 ];
 
 /// A key in memory.

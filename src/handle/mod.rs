@@ -19,7 +19,7 @@ use crate::{
     entry::{Entry, Known, Receipt, Status},
     error::{Error, Result},
     events::{Event, pump},
-    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Outbox, Payload, Query, Resolution, Selection},
+    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Outbox, Payload, Query, Resolution, Rotated, Selection},
     transport::credentials::Credentials,
     triggers::Triggers,
     wake::{Wake, WakeSignal},
@@ -277,6 +277,15 @@ impl StorageSync {
             }
             Phase::Opening | Phase::Closed => Err(Error::Closed),
         }
+    }
+
+    /// Makes a new master key for the current account and wraps everything that is queued under it, beside delivery. Whatever happens
+    /// meanwhile, nothing is unreadable; a rotation that was cut off is taken up by the next start.
+    ///
+    /// # Errors
+    /// `keychain_locked`, `keychain_unavailable` (also when the app gives the key itself), `key_missing`, `key_mismatch`.
+    pub async fn rotate_key(&self) -> Result<Rotated> {
+        self.outbox().await?.rotate_key().await
     }
 
     /// A window got the focus.
