@@ -15,15 +15,16 @@ const INEXACT: f64 = (1u64 << 53) as f64;
 /// Everything an answer teaches. Headers win over the body, since a proxy or framework that wraps bodies leaves them alone.
 pub(super) fn learned(headers: &HeaderMap, json: Option<&Value>) -> Learned {
     let field = |name: &str| json.and_then(|json| json.get(name));
-    let string = |named: &[&str], name: &str| {
-        let header = named.iter().find_map(|header| fit(unquoted(text(headers, header)?)));
+    let string = |header: &str, name: &str| {
+        let header = text(headers, header).map(unquoted).and_then(fit);
         header.or_else(|| fit(unquoted(field(name)?.as_str()?))).map(str::to_owned)
     };
     Learned {
         canonical_id: None,
         revision: revision(headers, field("revision")),
-        device: string(&["sync-device"], "device"),
-        idempotency_key: string(&["sync-idempotency-key", "idempotency-key"], "idempotencyKey"),
+        device: string("sync-device", "device"),
+        // Not `Idempotency-Key`, in which many servers repeat the key of the very request that they refuse.
+        idempotency_key: string("sync-idempotency-key", "idempotencyKey"),
         etag: strong_etag(headers),
     }
 }
