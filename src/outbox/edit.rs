@@ -1,6 +1,6 @@
 //! Another payload for an entry that is there, and what is decided of one that was beaten on the server.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use uuid::Uuid;
 
@@ -12,6 +12,9 @@ use crate::{
     store::{Choice, Edit, Row, SealedPayload},
     wake::Wake,
 };
+
+/// How often the entry is looked at anew because another edit, or a migration of its payload, came between.
+const ATTEMPTS: u32 = 100;
 
 /// What is decided of an entry that met a newer write on the server: see [`Outbox::resolve`].
 #[derive(Clone)]
@@ -73,46 +76,55 @@ impl Outbox {
     }
 
     async fn replace(&self, id: Uuid, payload: Payload, resolve: bool) -> Result<()> {
-        let Parts { store, settings, keys, .. } = self.parts();
         let account = self.account().await?;
-        let refused = if resolve { not_contested } else { not_edited };
-        let Some((Row { entry, .. }, sealed)) = store.payload(&account, id).await? else {
-            return Err(Error::NotFound(id));
-        };
-        if !may_change(&entry, resolve) {
-            return Err(refused(&entry));
+        for _ in 0..ATTEMPTS {
+            let Some((Row { entry, .. }, sealed)) = self.parts().store.payload(&account, id).await? else {
+                return Err(Error::NotFound(id));
+            };
+            if !may_change(&entry, resolve) {
+                return Err(if resolve { not_contested(&entry) } else { not_edited(&entry) });
+            }
+            let edit = self.edited(&account, &entry, &sealed, &payload, resolve).await?;
+            if self.parts().store.edit(edit, self.now()).await? {
+                self.wake(Wake::Retry).await;
+                return Ok(());
+            }
         }
-        let payload_version = validate::replacement(settings, &entry.kind, &payload)?;
-        let master = self.master_key(&account).await?;
+        Err(Error::WrongState(format!("entry {id} keeps changing: try again")))
+    }
+
+    /// The entry with the new payload, sealed for the generation after this one.
+    async fn edited(
+        &self,
+        account: &Arc<str>,
+        entry: &Entry,
+        sealed: &SealedPayload,
+        payload: &Payload,
+        resolve: bool,
+    ) -> Result<Edit> {
+        let Entry { id, kind, key, .. } = entry;
+        let Parts { settings, keys, .. } = self.parts();
+        let payload_version = validate::replacement(settings, kind, payload)?;
+        let master = self.master_key(account).await?;
         // The one that its data key is wrapped under, which a rotation may not have done with.
-        let before = keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
-        let old = binding(&account, &entry, &sealed);
-        let params = seal::params(&before, &old, &sealed)?;
-        let references = relations::checked_references(id, &payload, &params)?;
-        self.check_references(&account, references.iter().copied()).await?;
-        let content_type = payload.content_type();
-        let new = Binding { generation: sealed.generation + 1, content_type, ..old };
-        let edit = Edit {
-            id,
-            payload: seal::reseal((&before, &master), &old, &new, &sealed, &payload)?,
-            content_type: content_type.to_owned(),
+        let before = keys.of_id(account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
+        let (content_type, generation) = (entry.content_type.as_str(), sealed.generation);
+        let old = Binding { account, id: *id, kind, key: key.as_deref(), content_type, generation };
+        let params = seal::params(&before, &old, sealed)?;
+        let references = relations::checked_references(*id, payload, &params)?;
+        self.check_references(account, references.iter().copied()).await?;
+        let new = Binding { generation: generation + 1, content_type: payload.content_type(), ..old };
+        Ok(Edit {
+            account: account.to_string(),
+            id: *id,
+            payload: seal::reseal((&before, &master), &old, &new, sealed, payload)?,
+            content_type: payload.content_type().to_owned(),
             bytes: payload.as_bytes().len() as u64,
             payload_version,
             references,
             resolve,
-            account: account.to_string(),
-        };
-        if !store.edit(edit, self.now()).await? {
-            return Err(refused(&self.entry_of(&account, id).await?));
-        }
-        self.wake(Wake::Retry).await;
-        Ok(())
+        })
     }
-}
-
-fn binding<'e>(account: &'e str, entry: &'e Entry, sealed: &SealedPayload) -> Binding<'e> {
-    let Entry { id, kind, key, content_type, .. } = entry;
-    Binding { account, id: *id, kind, key: key.as_deref(), content_type, generation: sealed.generation }
 }
 
 fn is_contested(entry: &Entry) -> bool {
@@ -142,11 +154,10 @@ fn not_edited(entry: &Entry) -> Error {
         (State::Pending, _) => {
             format!("entry {id} may have been applied, and what was sent must not change: wait for its answer")
         }
-        (State::Failed, _) if entry.possibly_sent => format!(
+        _ => format!(
             "entry {id} may have been applied, and what was sent must not change: look at the server, then `retry` it with \
              `force`, or `discard` it"
         ),
-        (state, _) => format!("entry {id} changed meanwhile, it is {} now: try again", state.as_str()),
     })
 }
 
@@ -157,7 +168,8 @@ fn not_contested(entry: &Entry) -> Error {
         (true, Some(Action::Delete)) => {
             format!("entry {id} deletes and has no payload: resolve it as `mine` or `theirs`")
         }
-        (true, _) => format!("entry {id} changed meanwhile: try again"),
+        // Only between the decision and the look at why it came too late.
+        (true, _) => format!("entry {id} changes at this moment: try again"),
         (false, _) => format!(
             "entry {id} is {}, and there is nothing to decide: `resolve` is for those that are lost or failed with `conflict`",
             entry.state.as_str()

@@ -1,10 +1,14 @@
 //! The verbs on a real database, a real cipher, and a keychain in memory. The tests play the engine's part themselves,
 //! by the same calls to the store that it makes.
 
+mod batch;
+mod conflicts;
 mod delivered;
+mod edit;
 mod enqueue;
 mod flush;
 mod query;
+mod relations;
 mod status;
 mod steer;
 
@@ -26,7 +30,7 @@ use crate::{
     config::Config,
     entry::{Entry, Receipt, State},
     keychain::testing::{MemoryKeys, Mood},
-    store::{Claim, Settle, Verdict},
+    store::{Claim, Loaded, Settle, Taught, Verdict},
 };
 
 /// Long enough for any machine; a test that reaches it hangs for a reason.
@@ -91,6 +95,13 @@ impl Fixture {
                 "form": { "method": "PUT", "url": "/forms/{key}" },
                 "note": { "method": "POST", "url": "/notes" },
                 "photo": { "method": "POST", "url": "/listings/{listing}/photos/{size}", "body": "raw" },
+                "listing": {
+                    "create": { "method": "POST", "url": "/listings" },
+                    "update": { "method": "PUT", "url": "/listings/{canonicalId}" },
+                    "delete": { "method": "DELETE", "url": "/listings/{canonicalId}" },
+                    "ack": { "id": "/id" },
+                    "payloadVersion": 3,
+                },
             },
             "limits": { "entries": 20_000, "payloadBytes": 1000 },
         }))
@@ -137,9 +148,16 @@ impl Fixture {
         self.store.row(&account, id).await.unwrap().unwrap().seq
     }
 
-    async fn claim(&self, id: Uuid) {
+    async fn loaded(&self, id: Uuid) -> Loaded {
         let seq = self.seq_of(id).await;
-        let claim = Claim { seq, generation: seal::FIRST_GENERATION, revision: 1, request: Some(b"sealed".to_vec()) };
+        self.store.load(&[seq]).await.unwrap().remove(0)
+    }
+
+    async fn claim(&self, id: Uuid) {
+        let Loaded { seq, payload, revision, base, lane_revision, request, .. } = self.loaded(id).await;
+        let revision = revision.unwrap_or(base.max(lane_revision) + 1);
+        let request = request.is_none().then(|| b"sealed".to_vec());
+        let claim = Claim { seq, generation: payload.generation, revision, request };
         let done = self.store.advance(Vec::new(), vec![claim], 0).await.unwrap();
         assert_eq!(done.claimed, [seq]);
     }
@@ -155,6 +173,22 @@ impl Fixture {
         self.settle(id, 200, Verdict::Acked { canonical_id: None, revision: None, etag: None }).await;
     }
 
+    /// The server has it, under that id.
+    async fn ack_as(&self, id: Uuid, canonical_id: &str) {
+        let canonical_id = Some(canonical_id.to_owned());
+        self.settle(id, 201, Verdict::Acked { canonical_id, revision: None, etag: None }).await;
+    }
+
+    /// The server holds a newer write, of that revision, which stands.
+    async fn lose(&self, id: Uuid, possibly_sent: bool, revision: u64) {
+        self.settle(id, 409, Verdict::Lost { possibly_sent, taught: taught(revision) }).await;
+    }
+
+    /// The server holds a newer write, of that revision, and somebody is to decide.
+    async fn conflict(&self, id: Uuid, possibly_sent: bool, revision: u64) {
+        self.settle(id, 409, Verdict::Conflict { possibly_sent, taught: taught(revision) }).await;
+    }
+
     async fn fail(&self, id: Uuid, reason: crate::entry::Reason) {
         let possibly_sent = reason == crate::entry::Reason::OutcomeUnknown;
         self.settle(id, 422, Verdict::Failed { reason, possibly_sent }).await;
@@ -165,8 +199,24 @@ impl Fixture {
     }
 }
 
+fn taught(revision: u64) -> Taught {
+    Taught { revision: Some(revision), exists: true, ..Taught::default() }
+}
+
 fn options(key: &str) -> EnqueueOptions {
     EnqueueOptions { key: Some(key.to_owned()), ..EnqueueOptions::default() }
+}
+
+/// Options without a key, changed.
+fn with(change: impl FnOnce(&mut EnqueueOptions)) -> EnqueueOptions {
+    let mut options = EnqueueOptions::default();
+    change(&mut options);
+    options
+}
+
+/// A JSON payload.
+fn payload(value: serde_json::Value) -> Payload {
+    Payload::json(&value).unwrap()
 }
 
 /// What a future answers, unless the test hangs.
