@@ -272,8 +272,9 @@ impl Drain {
     /// A row that must not be sent is claimed like any other, so that no one else touches it, and failed in the next commit.
     fn doom(&mut self, head: Head, row: &Loaded, kind: String, origin: String, probe: bool, judgement: Judgement) {
         let revision = wire_revision(row);
-        // A claim freezes a request; there is none yet if nothing of it could ever be sent.
-        let request = row.request.is_none().then(Vec::new);
+        // A claim freezes a request; there is none yet if nothing of it could ever be sent. Should the process end before it is
+        // settled, recovery knows by this that nothing was sent.
+        let request = row.request.is_none().then(|| vec![u8::from(row.possibly_sent)]);
         self.claims.push(Claim { seq: head.seq, generation: row.payload.generation, revision, request });
         let attempt = Attempt {
             seq: head.seq,

@@ -96,13 +96,14 @@ pub(super) fn push(batch: &mut Batch, entry: &NewEntry, now: i64) {
     }
 }
 
-/// Waits for what stands for the parent now, or is met by what is known of it. A parent that is there no more has left its
+/// Waits for what stands for the parent now, or is met by what is known of it: also by the entry itself, which has just taken the
+/// place of the one that it was to follow. A parent that is there no more has left its
 /// canonical id; if its own successor is what was pruned, it was delivered under a name of which nothing is left.
 pub(super) fn push_dependency(batch: &mut Batch, entry: Uuid, parent: &Parent) {
     batch.push(&format!(
         "INSERT OR IGNORE INTO dependencies (seq, parent, waits, needs_id, state, canonical_id) \
          SELECT e.seq, ?, coalesce(c.id, ?), ?, \
-             CASE WHEN c.id IS NULL OR c.state = 'acked' THEN 'met' \
+             CASE WHEN c.id IS NULL OR c.state = 'acked' OR c.id = e.id THEN 'met' \
                   WHEN c.state = 'superseded' AND (c.successor IS NOT NULL OR c.canonical_id IS NOT NULL OR ? = 0) THEN 'met' \
                   ELSE 'waiting' END, \
              coalesce(c.canonical_id, (SELECT m.canonical_id FROM mappings m WHERE m.id = coalesce(c.successor, ?))) \

@@ -14,6 +14,7 @@ mod lanes;
 mod offline;
 mod outcomes;
 mod rotation;
+mod simulation;
 mod steering;
 mod stuck;
 mod support;
