@@ -221,10 +221,21 @@ async fn a_409_without_a_revision_and_nothing_sent_before_fails() {
 }
 
 #[tokio::test]
-async fn a_409_that_carries_a_revision_is_a_conflict() {
-    let answer = json!({ "revision": 7, "device": "another", "id": "x" }).to_string();
-    fails(Rule::status(409).body(answer.clone()), Reason::Conflict, 409).await;
-    fails(Rule::status(412).body(answer), Reason::Conflict, 412).await;
+async fn a_409_or_412_that_carries_a_higher_revision_beats_the_write_of_a_lane_that_knew_better() {
+    for status in [409, 412] {
+        let world = world().await;
+        world.device.acked(world.note().await).await;
+        let answer = json!({ "revision": 7, "device": "another", "id": "x" }).to_string();
+        world.backend.misbehave(Rule::status(status).body(answer));
+        let id = world.note().await;
+        let entry = world.device.until(id, |entry| entry.lost).await;
+        assert_eq!((entry.state, entry.status, entry.attempts), (State::Superseded, Some(status), 1), "{entry:#?}");
+        assert!(entry.conflict && !entry.possibly_sent && times_applied(&world.backend, id) == 0);
+        assert!(!world.device.outbox.payload(id).await.unwrap().as_bytes().is_empty(), "its payload is kept");
+        world.device.outbox.retry(id, false).await.unwrap();
+        world.arrives(id).await;
+        world.device.stop().await;
+    }
 }
 
 #[tokio::test]

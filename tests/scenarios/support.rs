@@ -12,13 +12,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use storage_sync_backend::{Backend, Options};
+use storage_sync_backend::{Backend, Options, Revisions};
 use tauri_plugin_storage_sync::{
-    Entry, State,
+    Action, Entry, State,
     testing::{
         board::Board,
         clock::{Clock, Random, SystemClock, SystemRandom},
-        config::{Config, Settings},
+        config::{Config, Migrations, Settings},
         engine::{self, Engine},
         keychain::{KeySource, Keys, testing::MemoryKeys},
         outbox::{self, EnqueueOptions, Outbox, Payload, Query},
@@ -100,6 +100,7 @@ pub struct Setup {
     pub source: Option<Arc<dyn KeySource>>,
     pub transport: Option<Arc<dyn Transport>>,
     pub auth: Option<Arc<dyn AuthProvider>>,
+    pub migrations: Migrations,
 }
 
 impl Setup {
@@ -113,6 +114,7 @@ impl Setup {
             source: None,
             transport: None,
             auth: None,
+            migrations: Migrations::default(),
         }
     }
 
@@ -131,7 +133,9 @@ impl Setup {
     pub async fn open(self) -> Device {
         let store = Store::open(&self.folder, self.clock.wall()).await.expect("the database opens").store;
         let config = Config::from_json(self.config).expect("the configuration can be read");
-        let settings = Arc::new(Settings::new(config, Vec::new()).expect("the configuration is right"));
+        let mut settings = Settings::new(config, Vec::new()).expect("the configuration is right");
+        settings.migrations = self.migrations;
+        let settings = Arc::new(settings);
         let source = self.source.unwrap_or_else(|| Arc::new(self.keys));
         let keys = Keys::new(source, self.folder.clone(), Duration::from_secs(30));
         let (wake, board) = (WakeSignal::default(), Board::new(Arc::clone(&self.clock)));
@@ -195,6 +199,17 @@ impl Device {
         let options = EnqueueOptions { key: key.map(str::to_owned), ..EnqueueOptions::default() };
         let payload = Payload::json(&value).expect("a value is JSON");
         self.outbox.enqueue(kind, payload, options).await.expect("it is enqueued").id
+    }
+
+    pub async fn enqueue_with(&self, kind: &str, value: Value, options: EnqueueOptions) -> Uuid {
+        let payload = Payload::json(&value).expect("a value is JSON");
+        self.outbox.enqueue(kind, payload, options).await.expect("it is enqueued").id
+    }
+
+    pub async fn delete(&self, kind: &str, key: &str) -> Uuid {
+        let options =
+            EnqueueOptions { key: Some(key.into()), action: Some(Action::Delete), ..EnqueueOptions::default() };
+        self.enqueue_with(kind, Value::Null, options).await
     }
 
     pub async fn entry(&self, id: Uuid) -> Entry {
@@ -274,6 +289,20 @@ impl Device {
 
 pub async fn backend() -> Backend {
     Backend::start(Options::default()).await.expect("the backend starts")
+}
+
+/// One that refuses what does not beat what it holds.
+pub async fn comparing() -> Backend {
+    let options = Options { revisions: Revisions::Compare, ..Options::default() };
+    Backend::start(options).await.expect("the backend starts")
+}
+
+/// What it holds.
+pub fn content(backend: &Backend, collection: &str, key: &str) -> Value {
+    backend.world(|world| {
+        let thing = world.resource(collection, key).expect("the thing is there");
+        serde_json::from_slice(&thing.body).expect("it is JSON")
+    })
 }
 
 /// Two endpoints: `form` (PUT, the newest matters) and `note` (POST, every one), tried again after a second at first.
