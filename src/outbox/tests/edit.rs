@@ -185,6 +185,7 @@ async fn a_reference_of_a_param_outlives_an_edit() {
     let id = fixture.outbox.enqueue("photo", Payload::bytes([1], "image/png"), options).await.unwrap().id;
     fixture.outbox.edit(id, Payload::bytes([2], "image/png")).await.unwrap();
     assert_eq!(fixture.outbox.get(id).await.unwrap().after, [listing]);
+    fixture.ack_as(listing, "l-1").await;
     assert_eq!(params(&fixture, id).await["listing"], reference(listing));
 }
 
