@@ -13,6 +13,8 @@ pub struct Ack {
     pub id: CanonicalId,
     /// The answer must be JSON.
     pub json: bool,
+    /// The answer must name the SHA-256 of what was sent, in `Repr-Digest` or `Content-Digest` (RFC 9530).
+    pub digest: bool,
     /// The id is known already: it is read where it is, but its absence takes nothing from the proof. Default: false; true for the
     /// update of an endpoint that tells create and update apart, unless that has an `ack` of its own.
     #[serde(skip)]
@@ -35,6 +37,13 @@ impl Ack {
     /// The answer has a `Location` whose last path segment is the canonical id.
     pub fn location(mut self) -> Self {
         self.id = CanonicalId::Location;
+        self
+    }
+
+    /// The answer must name the SHA-256 of what was sent, in `Repr-Digest` or `Content-Digest` (RFC 9530). The endpoint must tell it,
+    /// by [`Endpoint::digest`](super::Endpoint::digest).
+    pub fn digest(mut self) -> Self {
+        self.digest = true;
         self
     }
 

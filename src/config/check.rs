@@ -34,6 +34,11 @@ pub(super) fn is_kind(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
+/// Whether a field of a form may be called that.
+pub(super) fn is_part(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-[]".contains(&byte))
+}
+
 /// The method in capitals.
 pub(super) fn method(written: &str) -> Result<String, String> {
     let method = written.to_ascii_uppercase();

@@ -13,6 +13,9 @@ use crate::{
 /// How long an exchange may take unless the endpoint says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What the file's field of a multipart body is called unless the endpoint says otherwise.
+const PART: &str = "file";
+
 /// No exchange may take longer than a day.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -36,6 +39,10 @@ pub struct EndpointConfig {
     pub delete: Option<RouteConfig>,
     /// Default: `"json"`.
     pub body: Body,
+    /// Default: `"file"`.
+    pub part: Option<String>,
+    /// Default: false.
+    pub digest: bool,
     /// Default: `"latest"` for PUT, `"every"` otherwise.
     pub queue: Option<Queue>,
     /// Default: any 2xx that is not HTML.
@@ -81,6 +88,10 @@ pub struct Endpoint {
     pub delete: Option<Route>,
     /// What payloads it takes.
     pub body: Body,
+    /// What the file's field of a multipart body is called.
+    pub part: String,
+    /// Whether requests name the SHA-256 of what they carry.
+    pub digest: bool,
     /// How entries of one lane relate, unless the entry says otherwise.
     pub queue: Queue,
     /// What proves that the server has an entry.
@@ -129,6 +140,8 @@ impl Endpoint {
             method,
             url,
             body: Body::default(),
+            part: PART.to_owned(),
+            digest: false,
             ack: Ack::default(),
             if_unknown: IfUnknown::default(),
             key_lifetime: None,
@@ -252,6 +265,19 @@ impl Endpoint {
         self
     }
 
+    /// What the file's field of a [`Body::Multipart`] is called. If not specified: `file`.
+    pub fn part(mut self, name: impl Into<String>) -> Self {
+        self.part = name.into();
+        self
+    }
+
+    /// Requests name the SHA-256 of what they carry, in `Repr-Digest` and `Content-Digest` (RFC 9530), so that the server can tell
+    /// whether it got all of it; a [`Body::Tus`] upload names it once, when it is created. If not specified: they do not.
+    pub fn digest(mut self) -> Self {
+        self.digest = true;
+        self
+    }
+
     /// How entries of one lane relate, unless the entry says otherwise. If not specified: [`Queue::Latest`] for PUT, [`Queue::Every`] otherwise.
     pub fn queue(mut self, queue: Queue) -> Self {
         self.queue = queue;
@@ -306,6 +332,8 @@ impl Endpoint {
             }
         };
         let mut endpoint = endpoint.body(config.body).ack(config.ack).if_unknown(config.if_unknown);
+        endpoint.part = config.part.unwrap_or(endpoint.part);
+        endpoint.digest = config.digest;
         endpoint.delete = config.delete.map(Route::from_config);
         endpoint.on_conflict = config.on_conflict;
         endpoint.idempotent = config.idempotent;
@@ -334,6 +362,9 @@ impl Endpoint {
         }
         if let Err((field, message)) = self.check_routes() {
             return wrong(&field, message);
+        }
+        if let Err((field, message)) = self.check_body() {
+            return wrong(field, message.into());
         }
         if self.on_conflict == OnConflict::Overwrite && !self.idempotent {
             return wrong(
@@ -366,6 +397,53 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    fn check_body(&self) -> Result<(), (&'static str, &'static str)> {
+        if self.ack.digest && !self.digest {
+            return Err(("ack.digest", "asks for what was not told: add `\"digest\": true` to the endpoint"));
+        }
+        match self.body {
+            Body::Tus => self.check_tus()?,
+            Body::Multipart if self.digest => {
+                return Err((
+                    "digest",
+                    "cannot describe one part of a multipart body: write `raw` or `tus`, or leave it out",
+                ));
+            }
+            _ => {}
+        }
+        if !check::is_part(&self.part) {
+            return Err(("part", "is not a name: 1 to 64 of A-Z a-z 0-9 . _ - [ ]"));
+        }
+        if self.part != PART && self.body != Body::Multipart {
+            return Err(("part", "is for multipart bodies: add `\"body\": \"multipart\"`, or leave it out"));
+        }
+        Ok(())
+    }
+
+    /// The protocol says how an upload is created and what proves that it is complete.
+    fn check_tus(&self) -> Result<(), (&'static str, &'static str)> {
+        const PROVED: &str = "is not for tus: an upload is proved by the offset that the server names, so leave it out";
+        if self.creates() {
+            return Err(("create", "is not for tus, which creates every upload by a POST: write `method` and `url`"));
+        }
+        if self.method != "POST" {
+            return Err(("method", "must be POST: a tus upload is created by one"));
+        }
+        if !self.ack.status.is_empty() {
+            return Err(("ack.status", PROVED));
+        }
+        if self.ack.json {
+            return Err(("ack.json", PROVED));
+        }
+        if matches!(self.ack.id, CanonicalId::Pointer(_)) {
+            return Err((
+                "ack.id",
+                "must be \"location\" for tus: the last answer may be lost, but the upload's URL is known",
+            ));
+        }
+        Ok(())
+    }
+
     fn check_routes(&self) -> Result<(), (String, String)> {
         let routes = [("create", &self.create), ("delete", &self.delete)];
         for (name, route) in routes.into_iter().filter_map(|(name, route)| Some((name, route.as_ref()?))) {
@@ -408,8 +486,12 @@ pub enum Body {
     /// JSON values, sent as `application/json`.
     #[default]
     Json,
-    /// Bytes, sent as they are with the media type that the entry names.
+    /// Bytes or a file, sent as they are with the media type that the entry names.
     Raw,
+    /// A file as one field of a form, `multipart/form-data` (RFC 7578).
+    Multipart,
+    /// A file in chunks, by the tus protocol 1.0: what was interrupted goes on where it stopped, also after a restart.
+    Tus,
 }
 
 /// What to do when it cannot be known whether an attempt was applied.

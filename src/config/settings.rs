@@ -244,7 +244,7 @@ mod tests {
             (form(json!({ "url": "http://a.com/{key}" })), "endpoints.form.url"),
             (form(json!({ "url": "https://{key}.a.com/" })), "endpoints.form.url"),
             (form(json!({ "url": "/x/{canonicalId}" })), "endpoints.form.url"),
-            (form(json!({ "body": "tus" })), "endpoints.form.body"),
+            (form(json!({ "body": "form" })), "endpoints.form.body"),
             (form(json!({ "queue": "newest" })), "endpoints.form.queue"),
             (form(json!({ "ifUnknown": "drop" })), "endpoints.form.ifUnknown"),
             (form(json!({ "keyLifetime": 0 })), "endpoints.form.keyLifetime"),

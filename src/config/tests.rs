@@ -40,6 +40,11 @@ fn each(over: Value) -> Value {
     over_fields(whole, over)
 }
 
+/// An endpoint `form` for files that works, with these fields put over it.
+fn file(over: Value) -> Value {
+    over_fields(json!({ "method": "POST", "url": "/files", "body": "tus" }), over)
+}
+
 fn over_fields(mut endpoint: Value, over: Value) -> Value {
     endpoint.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
     endpoint.as_object_mut().unwrap().retain(|_, value| !value.is_null());
@@ -194,6 +199,45 @@ fn a_wrong_choice_names_the_field() {
         (json!({ "retention": { "tombstonesDays": 36_501 } }), "retention.tombstonesDays"),
         (json!({ "retention": { "lanesDays": 36_501 } }), "retention.lanesDays"),
         (json!({ "retention": { "lanesDays": 30 } }), "retention.lanesDays"),
+    ];
+    for (config, field) in table {
+        assert_eq!(wrong_field(config.clone()), field, "{config}");
+    }
+}
+
+#[test]
+fn files_have_forms_of_their_own() {
+    use super::Body;
+    let file = |over: Value| settings(file(over)).unwrap().endpoint("form").unwrap().clone();
+    let plain = file(json!({}));
+    assert_eq!((plain.body, plain.part.as_str(), plain.digest), (Body::Tus, "file", false));
+    let tus = file(json!({ "digest": true, "ack": { "id": "location", "digest": true } }));
+    assert!(tus.digest && tus.ack.digest && tus.gives_id());
+    let form = file(json!({ "method": "PUT", "body": "multipart", "part": "photos[]" }));
+    assert_eq!((form.body, form.part.as_str()), (Body::Multipart, "photos[]"));
+    let made = Endpoint::new("form", "POST", "/x").body(Body::Multipart).part("photo");
+    assert_eq!(Settings::new(Config::default(), vec![made]).unwrap().endpoint("form").unwrap().part, "photo");
+}
+
+#[test]
+fn what_does_not_fit_the_form_of_a_file_names_the_field() {
+    let routes = json!({
+        "method": null, "url": null, "create": { "method": "POST", "url": "/x" }, "update": { "method": "POST", "url": "/x" } });
+    let table = [
+        (file(json!({ "method": "PUT" })), "endpoints.form.method"),
+        (file(routes), "endpoints.form.create"),
+        (file(json!({ "ack": { "status": [201] } })), "endpoints.form.ack.status"),
+        (file(json!({ "ack": { "json": true } })), "endpoints.form.ack.json"),
+        (file(json!({ "ack": { "id": "/id" } })), "endpoints.form.ack.id"),
+        (file(json!({ "ack": { "digest": true } })), "endpoints.form.ack.digest"),
+        (file(json!({ "digest": "sha-256" })), "endpoints.form.digest"),
+        (file(json!({ "part": "photo" })), "endpoints.form.part"),
+        (file(json!({ "payloadVersion": 1 })), "endpoints.form.payloadVersion"),
+        (file(json!({ "body": "multipart", "part": "" })), "endpoints.form.part"),
+        (file(json!({ "body": "multipart", "part": "a\"b" })), "endpoints.form.part"),
+        (file(json!({ "body": "multipart", "part": 5 })), "endpoints.form.part"),
+        (file(json!({ "body": "multipart", "digest": true })), "endpoints.form.digest"),
+        (file(json!({ "body": "files" })), "endpoints.form.body"),
     ];
     for (config, field) in table {
         assert_eq!(wrong_field(config.clone()), field, "{config}");
