@@ -93,6 +93,9 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
     request.ack = ack;
     request.deletes = frozen.action == Some(Action::Delete) || request.method == "DELETE";
     request.timeout = endpoint.timeout;
+    if endpoint.digest && !request.deletes {
+        request.tell_digest();
+    }
     Ok(Prepared {
         claim: Claim { seq: row.seq, generation: row.payload.generation, revision, request: sealed },
         attempt: Attempt {

@@ -1,14 +1,19 @@
 //! Delivers one request and says what came of it. Knows nothing of the store.
 //!
-//! [`Transport`] is public: an app may bring its own. With the plugin comes [`http`], on `reqwest`.
+//! [`Transport`] is public: an app may bring its own. With the plugin comes [`http`], on `reqwest`; it uploads files too.
 
 pub mod credentials;
 pub mod http;
+pub mod upload;
+
+mod digest;
+mod tus;
 
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use url::Url;
 
+use self::upload::Upload;
 use crate::config::Ack;
 
 /// One request, complete. Every attempt of an entry carries the same one until a definitive answer; only credentials are added anew.
@@ -25,6 +30,8 @@ pub struct Request {
     pub credentials: Vec<(String, String)>,
     /// The payload.
     pub body: Vec<u8>,
+    /// The SHA-256 of what is sent, to be told to the server; an [`Ack`] may ask to have it told back. Default: none, it is not told.
+    pub digest: Option<[u8; 32]>,
     /// What proves that the server has it.
     pub ack: Ack,
     /// The request deletes: 404 and 410 then prove it too.
@@ -42,10 +49,16 @@ impl Request {
             headers: Vec::new(),
             credentials: Vec::new(),
             body: Vec::new(),
+            digest: None,
             ack: Ack::default(),
             deletes: false,
             timeout: Duration::from_secs(60),
         }
+    }
+
+    /// Tells the server the SHA-256 of the body as it is now.
+    pub fn tell_digest(&mut self) {
+        self.digest = Some(digest::of(&self.body));
     }
 }
 
@@ -67,11 +80,14 @@ pub struct Answer {
     pub outcome: Outcome,
     /// The server asked, beside its answer, for a pause of the endpoint (`RateLimit` with nothing remaining).
     pub pause: Option<Duration>,
+    /// Nothing of this attempt can have been applied, whatever came of it: an upload that stopped before its last bytes. It says nothing of
+    /// earlier attempts.
+    pub unapplied: bool,
 }
 
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, pause: None }
+        Self { outcome, pause: None, unapplied: false }
     }
 }
 
@@ -169,4 +185,13 @@ pub type Delivery<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request` once and says what came of it. Never fails: every failure is an [`Outcome`].
     fn deliver(&self, request: Request) -> Delivery<'_>;
+
+    /// Uploads a file: once, or from where an earlier attempt stopped. Never fails either. It ends by itself when nothing moves for as long as
+    /// the request's timeout, and may take hours otherwise.
+    ///
+    /// A transport that does not implement it refuses files, as a server with status 501 does.
+    fn upload(&self, upload: Upload) -> Delivery<'_> {
+        drop(upload);
+        Box::pin(async { Outcome::Refused { status: 501 }.into() })
+    }
 }

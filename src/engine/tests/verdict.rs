@@ -9,7 +9,7 @@ use crate::{
     config::{IfUnknown, Retry},
     entry::Reason,
     store::Verdict,
-    transport::{Answer, Learned, Outcome},
+    transport::{Learned, Outcome},
 };
 
 const ORIGIN: &str = "https://api.example.com";
@@ -52,7 +52,7 @@ fn attempt(seq: i64) -> Attempt {
 /// Lets an attempt of that endpoint begin as the loop does, and answers it.
 fn answered(rules: &mut Rules, mut attempt: Attempt, outcome: Outcome, now: Duration) -> Judgement {
     attempt.probe = rules.begin(&attempt.kind, &attempt.origin, now);
-    rules.judge(&attempt, &Answer { outcome, pause: None }, now)
+    rules.judge(&attempt, &outcome.into(), now)
 }
 
 fn acked() -> Outcome {

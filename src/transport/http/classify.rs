@@ -11,31 +11,31 @@ use super::{
 };
 use crate::{
     config::CanonicalId,
-    transport::{Answer, Learned, Outcome, Request},
+    transport::{Answer, Learned, Outcome, Request, digest},
 };
 
 /// The least wait for a server whose storage is full (507): people have to act first.
 const FULL_STORAGE_FLOOR: Duration = Duration::from_secs(10 * 60);
 
 /// An answer as it came in.
-pub(super) struct Received<'a> {
-    pub(super) status: u16,
-    pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a Body,
+pub(in crate::transport) struct Received<'a> {
+    pub(in crate::transport) status: u16,
+    pub(in crate::transport) headers: &'a HeaderMap,
+    pub(in crate::transport) body: &'a Body,
     /// Our own clock, for dates in an answer that has no `Date`.
-    pub(super) wall: SystemTime,
+    pub(in crate::transport) wall: SystemTime,
 }
 
 /// As much of an answer's body as was read.
 #[derive(Debug, Default)]
-pub(super) struct Body {
-    pub(super) bytes: Vec<u8>,
-    pub(super) end: End,
+pub(in crate::transport) struct Body {
+    pub(in crate::transport) bytes: Vec<u8>,
+    pub(in crate::transport) end: End,
 }
 
 /// How reading a body ended.
 #[derive(Debug, Default)]
-pub(super) enum End {
+pub(in crate::transport) enum End {
     /// All of it is there.
     #[default]
     Whole,
@@ -53,13 +53,13 @@ impl Body {
 }
 
 /// The answer's body can change what it means. Otherwise nobody has to wait for it.
-pub(super) fn reads_body(status: u16, request: &Request) -> bool {
+pub(in crate::transport) fn reads_body(status: u16, request: &Request) -> bool {
     matches!(status, 200..=299 | 409 | 412) || request.ack.status.contains(&status)
 }
 
 /// What `received` means for `request`: the status first, whatever the body.
-pub(super) fn classify(received: &Received<'_>, request: &Request) -> Answer {
-    Answer { outcome: outcome(received, request), pause: rate_limit_pause(received.headers) }
+pub(in crate::transport) fn classify(received: &Received<'_>, request: &Request) -> Answer {
+    Answer { pause: rate_limit_pause(received.headers), ..outcome(received, request).into() }
 }
 
 fn outcome(received: &Received<'_>, request: &Request) -> Outcome {
@@ -129,6 +129,9 @@ fn proved(received: &Received<'_>, request: &Request) -> Outcome {
     }
     if is_html(headers, &body.bytes) {
         return unproven(status, "the answer is a web page, as from a network that asks for a sign-in");
+    }
+    if ack.digest && !request.digest.is_some_and(|digest| digest::echoed(headers, &digest)) {
+        return unproven(status, "the answer does not name the digest of what was sent");
     }
     let json = body.json();
     if json.is_none() && (ack.json || (ack.asks_for_id() && matches!(ack.id, CanonicalId::Pointer(_)))) {

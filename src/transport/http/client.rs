@@ -84,7 +84,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// The clients made so far. Each keeps its connections.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<BTreeMap<Route, Client>>);
+pub(in crate::transport) struct Clients(Mutex<BTreeMap<Route, Client>>);
 
 impl Clients {
     pub(super) fn get(&self, route: Route) -> reqwest::Result<Client> {

@@ -11,7 +11,7 @@ pub(super) const LONGEST_FLOOR: Duration = Duration::from_secs(24 * 60 * 60);
 const LONGEST_TEXT: usize = 1024;
 
 /// The field as text without surrounding space, if it is there and is text.
-pub(super) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(in crate::transport) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 

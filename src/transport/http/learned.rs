@@ -13,7 +13,7 @@ use crate::{config::CanonicalId, transport::Learned};
 const INEXACT: f64 = (1u64 << 53) as f64;
 
 /// Everything an answer teaches. Headers win over the body, since a proxy or framework that wraps bodies leaves them alone.
-pub(super) fn learned(headers: &HeaderMap, json: Option<&Value>) -> Learned {
+pub(in crate::transport) fn learned(headers: &HeaderMap, json: Option<&Value>) -> Learned {
     let field = |name: &str| json.and_then(|json| json.get(name));
     let string = |header: &str, name: &str| {
         let header = text(headers, header).map(unquoted).and_then(fit);
@@ -78,10 +78,13 @@ fn id(value: &Value) -> Option<String> {
     }
 }
 
-/// The last segment of the path, decoded. A trailing slash does not count.
 fn from_location(url: &Url, location: &str) -> Option<String> {
-    let location = url.join(location).ok()?;
-    let segment = location.path_segments()?.rfind(|segment| !segment.is_empty())?;
+    last_segment(&url.join(location).ok()?)
+}
+
+/// The last segment of the path, decoded. A trailing slash does not count.
+pub(in crate::transport) fn last_segment(url: &Url) -> Option<String> {
+    let segment = url.path_segments()?.rfind(|segment| !segment.is_empty())?;
     let id = percent_decode_str(segment).decode_utf8().ok()?;
     fit(&id).filter(|id| !matches!(*id, "." | "..")).map(str::to_owned)
 }

@@ -1,7 +1,7 @@
 mod fields;
 mod log;
 mod redirects;
-mod server;
+pub(in crate::transport) mod server;
 mod table;
 mod wire;
 

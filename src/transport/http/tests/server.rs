@@ -17,7 +17,7 @@ use tokio::{
 
 /// What to do with the next request.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(in crate::transport) enum Reply {
     /// Answer these bytes and keep the connection.
     Bytes(Vec<u8>),
     /// Answer these bytes and close.
@@ -36,19 +36,19 @@ pub(super) enum Reply {
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub(super) struct Arrived {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+pub(in crate::transport) struct Arrived {
+    pub(in crate::transport) head: String,
+    pub(in crate::transport) body: Vec<u8>,
 }
 
 impl Arrived {
     /// The values of all fields of that name.
-    pub(super) fn fields(&self, name: &str) -> Vec<&str> {
+    pub(in crate::transport) fn fields(&self, name: &str) -> Vec<&str> {
         let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
         fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    pub(super) fn line(&self) -> &str {
+    pub(in crate::transport) fn line(&self) -> &str {
         self.head.lines().next().unwrap_or_default()
     }
 }
@@ -63,8 +63,8 @@ struct Shared {
 }
 
 /// Serves the replies in order, whatever the connection; the last one again and again.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(in crate::transport) struct Server {
+    pub(in crate::transport) address: SocketAddr,
     shared: Arc<Shared>,
     accepting: AbortHandle,
 }
@@ -76,12 +76,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(in crate::transport) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), replies)
     }
 
     /// For replies that have to know the address.
-    pub(super) fn on(listener: TcpListener, replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(in crate::transport) fn on(listener: TcpListener, replies: impl IntoIterator<Item = Reply>) -> Self {
         let address = listener.local_addr().unwrap();
         let mut replies: Vec<Reply> = replies.into_iter().collect();
         replies.reverse();
@@ -90,25 +90,25 @@ impl Server {
         Self { address, shared, accepting }
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(in crate::transport) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub(super) fn arrived(&self) -> Vec<Arrived> {
+    pub(in crate::transport) fn arrived(&self) -> Vec<Arrived> {
         self.shared.arrived.lock().unwrap().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(in crate::transport) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Resolves when a request has arrived that was not waited for before.
-    pub(super) async fn request(&self) {
+    pub(in crate::transport) async fn request(&self) {
         self.shared.request.notified().await;
     }
 
     /// Resolves when a client has hung up during [`Reply::Endless`] or [`Reply::Stall`].
-    pub(super) async fn hung_up(&self) {
+    pub(in crate::transport) async fn hung_up(&self) {
         self.shared.hung_up.notified().await;
     }
 }
@@ -190,7 +190,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<Arrived> {
 }
 
 /// A whole answer.
-pub(super) fn reply(status: u16, fields: &[&str], body: &str) -> Reply {
+pub(in crate::transport) fn reply(status: u16, fields: &[&str], body: &str) -> Reply {
     let mut head = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: {}\r\n", body.len());
     for field in fields {
         head.push_str(field);

@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::net::TcpListener;
 
 use super::{
-    super::{Http, MAX_BODY, failure::failure},
+    super::{Http, exchange::MAX_BODY, failure::failure},
     SECRET, deliver, is_unproven, request, secretive,
     server::{Reply, Server, reply},
 };
