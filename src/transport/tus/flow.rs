@@ -22,6 +22,9 @@ use crate::{
 /// How long an answer may take that the upload can do without.
 const COURTESY: Duration = Duration::from_secs(10);
 
+/// So much goes with the creation at most, in bytes: it is lost if the answer is, since nobody knows then where it went.
+const WITH_CREATION: u64 = 256 * 1024;
+
 /// How often in a row an upload may be set back without getting any further.
 const SETBACKS: u32 = 4;
 
@@ -156,7 +159,7 @@ impl<'a> Run<'a> {
         self.created += 1;
         // An empty file is complete as soon as it is created.
         self.last_begun_now |= self.last_begun;
-        let chunk = self.servers.chunk(endpoint);
+        let chunk = self.servers.chunk(endpoint).min(WITH_CREATION);
         let first = if self.offers.with_upload && chunk < self.length { chunk } else { 0 };
         let reply = match self.creation(first).await? {
             Ok(reply) => reply,
@@ -339,6 +342,11 @@ impl<'a> Run<'a> {
         match (reply.status, &answer.outcome) {
             (404 | 410, _) | (403, Outcome::Refused { .. }) => {
                 self.useless(reply.status, "the server no longer has the upload").await
+            }
+            // Whoever sends it again sends all of it: what the server refused at its end it may have kept whole.
+            (_, Outcome::Refused { .. }) => {
+                self.forget().await?;
+                Err(answer)
             }
             _ => Err(answer),
         }

@@ -6,6 +6,8 @@
 //! - What the server has is for the server to say: on any doubt it is asked (HEAD), and the upload goes on from the offset that it names.
 //! - The upload's URL is kept before anything is sent to it, and before its last bytes go out that is kept too. So a vanished upload is
 //!   created anew if its last bytes were never sent, and is of unknown outcome if they were.
+//! - An upload that the server has whole is delivered, also if the answer that said so was lost or was a fault. A server that examines a file
+//!   when it is complete has to refuse it with 4xx.
 
 mod checksum;
 mod flow;

@@ -198,6 +198,20 @@ async fn a_refusal_of_credentials_keeps_the_progress() {
 }
 
 #[tokio::test]
+async fn what_was_refused_is_sent_from_the_start_if_it_is_sent_again() {
+    for (replies, kept) in [
+        (vec![offers("creation"), created(), status(422)], vec![Some((0, true)), None]),
+        (vec![offers("creation"), created(), status(415)], vec![Some((0, true)), None]),
+    ] {
+        let server = Server::start(replies).await;
+        let notes = Arc::new(Notes::default());
+        let answer = send(tus(&server, content(5), &notes)).await;
+        assert!(matches!(answer.outcome, Outcome::Refused { .. }), "{answer:?}");
+        assert_eq!(notes.steps(), kept);
+    }
+}
+
+#[tokio::test]
 async fn an_upload_waits_while_somebody_else_holds_it_or_the_server_is_busy() {
     let busy = |status| reply(status, &["Retry-After: 9"], "");
     let floor = Some(Duration::from_secs(9));

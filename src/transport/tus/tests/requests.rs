@@ -123,40 +123,42 @@ async fn an_upload_does_without_an_answer_to_what_the_server_offers_and_asks_aga
     }
 }
 
+/// What a creation carries of a file at most.
+const FIRST: usize = MIB / 4;
+
 #[tokio::test]
 async fn the_creation_carries_first_bytes_where_the_server_takes_them_but_never_the_last() {
     let offered = || offers("creation,creation-with-upload");
-    let file = content(MIB + 5);
-    let with = reply(201, &["Location: /files/new", &format!("Upload-Offset: {MIB}")], "");
-    let server = Server::start([offered(), with, at(MIB + 5)]).await;
+    let file = content(FIRST + 5);
+    let with = reply(201, &["Location: /files/new", &format!("Upload-Offset: {FIRST}")], "");
+    let server = Server::start([offered(), with, at(FIRST + 5)]).await;
     assert!(is_acked(&send(tus(&server, file.clone(), &Arc::default())).await));
     let post = &server.arrived()[1];
-    assert_eq!(post.body, file[..MIB]);
+    assert_eq!(post.body, file[..FIRST]);
     assert_eq!(post.fields("content-type"), ["application/offset+octet-stream"]);
-    assert_eq!(chunks(&server), [(MIB, file[MIB..].to_vec())]);
+    assert_eq!(chunks(&server), [(FIRST, file[FIRST..].to_vec())]);
 
-    let server = Server::start([offered(), created(), at(MIB)]).await;
-    assert!(is_acked(&send(tus(&server, content(MIB), &Arc::default())).await));
+    let server = Server::start([offered(), created(), at(FIRST)]).await;
+    assert!(is_acked(&send(tus(&server, content(FIRST), &Arc::default())).await));
     assert!(server.arrived()[1].body.is_empty());
 }
 
 #[tokio::test]
 async fn a_creation_that_does_not_say_what_arrived_with_it_is_asked() {
-    let server = Server::start([offers("creation-with-upload"), created(), at(7), at(MIB + 7), at(2 * MIB)]).await;
-    let file = content(2 * MIB);
-    assert!(is_acked(&send(tus(&server, file.clone(), &Arc::default())).await));
-    assert_eq!(lines(&server)[2..4], ["HEAD /files/new", "PATCH /files/new"]);
+    let server = Server::start([offers("creation-with-upload"), created(), at(7), at(MIB)]).await;
+    assert!(is_acked(&send(tus(&server, content(MIB), &Arc::default())).await));
+    assert_eq!(lines(&server)[2..], ["HEAD /files/new", "PATCH /files/new"]);
     assert_eq!(chunks(&server)[0].0, 7);
 }
 
 #[tokio::test]
 async fn a_creation_too_large_with_bytes_is_made_without() {
-    let server =
-        Server::start([offers("creation-with-upload"), status(413), created(), at(MIB / 2), at(MIB), at(MIB + 5)]);
-    let server = server.await;
-    assert!(is_acked(&send(tus(&server, content(MIB + 5), &Arc::default())).await));
+    let half = FIRST / 2;
+    let replies = [offers("creation-with-upload"), status(413), created(), at(half), at(FIRST), at(FIRST + 5)];
+    let server = Server::start(replies).await;
+    assert!(is_acked(&send(tus(&server, content(FIRST + 5), &Arc::default())).await));
     assert!(server.arrived()[2].body.is_empty());
-    assert_eq!(chunks(&server)[0].1.len(), MIB / 2);
+    assert_eq!(chunks(&server)[0].1.len(), half);
 }
 
 #[tokio::test]

@@ -1,0 +1,9 @@
+//! Uploads to a tus server that nobody here wrote: `@tus/server` of npm, started as a process of its own.
+//!
+//! Needs Node and `npm ci` at the root of the repository, and fails without them.
+
+mod cuts;
+mod proxy;
+mod server;
+mod support;
+mod uploads;
