@@ -140,9 +140,9 @@ fn body(endpoint: &Endpoint, payload: &Payload) -> Result<()> {
     match (endpoint.body, payload) {
         (Body::Json, Payload::Json(_)) => Ok(()),
         (Body::Raw, Payload::Bytes { content_type, .. }) => media_type(content_type),
-        (Body::Multipart | Body::Tus, _) => {
-            Err(Error::argument(format!("endpoint `{kind}` takes files: give one to `enqueueFile`")))
-        }
+        (Body::Multipart | Body::Tus, _) => Err(Error::argument(format!(
+            "endpoint `{kind}` takes files, which this version cannot enqueue yet: configure `\"body\": \"raw\"` for bytes"
+        ))),
         (Body::Json, Payload::Bytes { .. }) => Err(Error::argument(format!(
             "endpoint `{kind}` takes JSON values and was given bytes: enqueue a value, or configure `\"body\": \"raw\"`"
         ))),

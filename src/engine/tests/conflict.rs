@@ -94,7 +94,7 @@ fn answered(rules: &mut Rules, attempt: &Attempt, learned: Learned) -> Judgement
     let now = Duration::ZERO;
     rules.begin(&attempt.kind, &attempt.origin, now);
     let outcome = Outcome::Conflict { status: 409, learned };
-    rules.judge(attempt, &Answer { outcome, pause: None }, now)
+    rules.judge(attempt, &Answer { outcome, pause: None, unapplied: false }, now)
 }
 
 fn judged(attempt: &Attempt, learned: Learned) -> Judgement {
