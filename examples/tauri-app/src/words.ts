@@ -23,6 +23,7 @@ const REASON_WORDS: Record<Reason, string> = {
   'outcome-unknown': 'It may have arrived: look before sending it again',
   unproven: 'The server never proved that it has it',
   undecryptable: 'Its record on disk is damaged',
+  'parent-gone': 'What it belongs to was removed',
 }
 
 const KIND_WORDS: Record<string, string> = { form: 'Listing', note: 'Note', photo: 'Photo' }
@@ -45,7 +46,7 @@ export function whyOf(entry: Entry): string {
     case 'failed':
       return entry.reason ? REASON_WORDS[entry.reason] : 'It was given up'
     case 'superseded':
-      return 'A newer version took its place'
+      return entry.lost ? 'The server has something newer' : 'A newer version took its place'
   }
 }
 
@@ -54,6 +55,8 @@ export function waitingWords(waiting: WaitingFor): string {
   switch (waiting.reason) {
     case 'backoff':
       return `Trying again ${until(waiting.until)}`
+    case 'dependency':
+      return 'Waiting for what it belongs to'
     case 'offline':
       return `Cannot reach ${waiting.origin}`
     case 'busy':
