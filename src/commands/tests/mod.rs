@@ -1,5 +1,8 @@
 //! The commands as a window calls them: through the real permission files, on a mock runtime.
 
+mod decisions;
+mod scope;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -53,8 +56,8 @@ const COMMANDS: [&str; 19] = [
 ];
 
 /// A key in memory.
-#[derive(Default)]
-struct Memory(Mutex<Option<Vec<u8>>>);
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Option<Vec<u8>>>>);
 
 impl KeySource for Memory {
     fn name(&self) -> &'static str {
@@ -71,14 +74,25 @@ impl KeySource for Memory {
     }
 }
 
-/// A server that takes everything.
+/// A server that takes everything, and gives ids where something is created; but of what is called `contested` it always holds a
+/// newer revision.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<Vec<Request>>>);
 
 impl Transport for Server {
     fn deliver(&self, request: Request) -> Delivery<'_> {
+        let own =
+            request.headers.iter().find(|(name, _)| name == "Sync-Revision").map(|(_, value)| value.parse::<u64>());
+        let learned =
+            Learned { canonical_id: (request.method == "POST").then(|| "l-1".to_owned()), ..Learned::default() };
+        let outcome = if request.url.path().ends_with("contested") {
+            let revision = own.map(|own| own.unwrap() + 1);
+            Outcome::Conflict { status: 409, learned: Learned { revision, ..Learned::default() } }
+        } else {
+            Outcome::Acked { status: 200, learned }
+        };
         self.0.lock().unwrap().push(request);
-        Box::pin(async { Answer::from(Outcome::Acked { status: 200, learned: Learned::default() }) })
+        Box::pin(async { Answer::from(outcome) })
     }
 }
 
@@ -95,11 +109,28 @@ struct Bench {
     app: App<MockRuntime>,
     window: WebviewWindow<MockRuntime>,
     server: Server,
-    _folder: tempfile::TempDir,
+    place: Place,
+}
+
+/// What outlives an app.
+#[derive(Clone)]
+struct Place {
+    folder: Arc<tempfile::TempDir>,
+    keys: Memory,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: Arc::new(tempfile::tempdir().unwrap()), keys: Memory::default() }
+    }
 }
 
 /// Starts an app with a window that has these permissions, or answers why it does not start.
 fn start(permissions: Value, config: Option<Value>, builder: Builder) -> Result<Bench, String> {
+    start_in(Place::new(), permissions, config, builder)
+}
+
+fn start_in(place: Place, permissions: Value, config: Option<Value>, builder: Builder) -> Result<Bench, String> {
     let acl = BTreeMap::from([("storage-sync".to_owned(), manifest())]);
     let capability: Capability = serde_json::from_value(
         json!({ "identifier": "main", "windows": ["main", "second"], "permissions": permissions }),
@@ -113,17 +144,31 @@ fn start(permissions: Value, config: Option<Value>, builder: Builder) -> Result<
     if let Some(config) = config {
         context.config_mut().plugins.0.insert("storage-sync".into(), config);
     }
-    let (folder, server) = (tempfile::tempdir().unwrap(), Server::default());
-    let builder = builder.data_dir(folder.path()).key_source(Memory::default()).transport(server.clone());
+    let server = Server::default();
+    let builder = builder.data_dir(place.folder.path()).key_source(place.keys.clone()).transport(server.clone());
     let app = mock_builder().plugin(builder.build()).build(context).map_err(|error| error.to_string())?;
     let window = WebviewWindowBuilder::new(&app, "main", tauri::WebviewUrl::default()).build().unwrap();
-    Ok(Bench { app, window, server, _folder: folder })
+    Ok(Bench { app, window, server, place })
 }
 
 fn form() -> Option<Value> {
     Some(json!({ "endpoints": {
         "form": { "method": "PUT", "url": "https://a.com/{key}" },
         "photo": { "method": "POST", "url": "https://a.com/photos", "body": "raw" } } }))
+}
+
+/// With an endpoint that asks after a conflict, and one that creates under ids of the server.
+fn listings() -> Option<Value> {
+    let mut config = form().unwrap();
+    config["endpoints"]["asked"] = json!({ "method": "PUT", "url": "https://a.com/asked/{key}", "onConflict": "ask" });
+    config["endpoints"]["listing"] = json!({
+        "create": { "method": "POST", "url": "https://a.com/listings" },
+        "update": { "method": "PUT", "url": "https://a.com/listings/{canonicalId}" },
+        "delete": { "method": "DELETE", "url": "https://a.com/listings/{canonicalId}" },
+        "ack": { "id": "/id" } });
+    config["endpoints"]["part"] =
+        json!({ "method": "POST", "url": "https://a.com/listings/{listing}/parts", "body": "raw" });
+    Some(config)
 }
 
 fn invoke(
@@ -199,49 +244,6 @@ fn every_permission_file_is_of_a_command_that_is_there() {
 }
 
 #[test]
-fn enqueue_can_be_confined_to_kinds() {
-    let kinds = ["form", "photo", "other"];
-    let allowed = |permissions| {
-        let bench = start(permissions, form(), Builder::new()).unwrap();
-        // A name that no template of theirs has: refused once the scope has let it through.
-        let call = |kind: &str| {
-            call(
-                &bench.window,
-                "enqueue",
-                json!({ "kind": kind, "payload": 1, "options": { "params": { "nonsense": "1" } } }),
-            )
-        };
-        let through = |kind: &&str| !call(kind).unwrap_err()["message"].as_str().unwrap().contains("scope of");
-        kinds.into_iter().filter(through).collect::<Vec<_>>()
-    };
-    let scoped = |identifier: &str, scope: Value| {
-        let mut permission = json!({ "identifier": identifier });
-        permission.as_object_mut().unwrap().extend(scope.as_object().unwrap().clone());
-        permission
-    };
-    let form = || json!({ "allow": [{ "kind": "form" }] });
-    assert_eq!(allowed(json!(["storage-sync:default"])), kinds);
-    assert_eq!(allowed(json!([scoped("storage-sync:default", form())])), ["form"]);
-    assert_eq!(allowed(json!([scoped("storage-sync:allow-enqueue", form())])), ["form"]);
-    // The scope restricts, whichever permission it stands beside.
-    assert_eq!(allowed(json!(["storage-sync:default", scoped("storage-sync:allow-enqueue", form())])), ["form"]);
-    assert_eq!(
-        allowed(json!([scoped("storage-sync:default", json!({ "deny": [{ "kind": "form" }] }))])),
-        ["photo", "other"]
-    );
-    let both = json!({ "allow": [{ "kind": "form" }, { "kind": "photo" }], "deny": [{ "kind": "form" }] });
-    assert_eq!(allowed(json!([scoped("storage-sync:default", both)])), ["photo"]);
-}
-
-#[test]
-fn a_scope_that_cannot_be_read_allows_nothing() {
-    let scope = json!([{ "identifier": "storage-sync:default", "allow": [{ "kinds": ["form"] }] }]);
-    let bench = start(scope, form(), Builder::new()).unwrap();
-    let answer = call(&bench.window, "enqueue", json!({ "kind": "form", "payload": 1, "options": { "key": "k" } }));
-    assert!(answer.is_err(), "{answer:?}");
-}
-
-#[test]
 fn a_missing_configuration_stops_nothing() {
     for config in [None, Some(Value::Null), Some(json!({}))] {
         let bench = start(json!(["storage-sync:default"]), config, Builder::new()).unwrap();
@@ -265,6 +267,8 @@ fn a_wrong_configuration_stops_the_app_and_names_the_field() {
             Builder::new(),
             "endpoints.form.ack.x",
         ),
+        (form().unwrap(), Builder::new().migrate("fomr", 0, Ok), "endpoints.fomr"),
+        (form().unwrap(), Builder::new().migrate("form", 0, Ok), "endpoints.form.payloadVersion"),
         (Value::Null, Builder::new().base_url("a.com"), "baseUrl"),
         (Value::Null, Builder::new().endpoint(endpoint("x")), "endpoints.form.url"),
         (
