@@ -65,12 +65,15 @@ impl Source for OnDisk {
     }
 }
 
+/// What is done once, in the middle of an upload.
+type Meanwhile = Box<dyn FnOnce(&Progress) + Send>;
+
 /// Keeps the progress as the store does, over all attempts.
 pub struct Keeper {
     kept: Mutex<Option<Progress>>,
     sent: watch::Sender<u64>,
     /// Is done once when something is kept, before that answers.
-    meanwhile: Mutex<Option<Box<dyn FnOnce(&Progress) + Send>>>,
+    meanwhile: Mutex<Option<Meanwhile>>,
 }
 
 impl Keeper {

@@ -8,7 +8,7 @@
 //! | `DELETE /__control/rules/{id}` | ends it |
 //! | `POST /__control/rules/{id}/release` | lets one held request through |
 //! | `GET /__control/log?limit=100` | the last requests, newest first, without bodies and credentials |
-//! | `POST /__control/edit` | writes as another device, see [`Edit`](crate::Edit): `{ "path", "content", "merge", "revision", "device", "syncKey", "delete" }`, all but the path may be left out; answers `{ "id", "revision", "device", "idempotencyKey" }` |
+//! | `POST /__control/edit` | writes as another device, see [`Edit`]: `{ "path", "content", "merge", "revision", "device", "syncKey", "delete" }`, all but the path may be left out; answers `{ "id", "revision", "device", "idempotencyKey" }` |
 //! | `POST /__control/snapshot` | remembers the state; 201 `{ "id": n }` |
 //! | `POST /__control/snapshot/{id}/restore` | goes back to it |
 //! | `POST /__control/expire-keys` | forgets the idempotency keys of finished requests |

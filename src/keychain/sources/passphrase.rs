@@ -119,7 +119,7 @@ impl KeySource for Passphrase {
     }
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
-        let wrapped = wrap(key, &*self.passphrase()?, account)?;
+        let wrapped = wrap(key, &self.passphrase()?, account)?;
         file::write(&file::of_account(&self.shared.folder, account, "wrapped"), &wrapped)
     }
 

@@ -112,7 +112,7 @@ async fn what_is_wrong_with_one_item_is_said_with_its_place_and_refuses_all() {
             "invalid_argument",
             "entries[1]: entry",
         ),
-        (vec![form("a"), about(missing)], "invalid_argument", &"there is no entry"),
+        (vec![form("a"), about(missing)], "invalid_argument", "there is no entry"),
         (vec![item("note", json!(1), named(a)), about(a)], "invalid_argument", "entries[1]: entry"),
         (vec![item("note", json!(1), named(a)), about(a)], "invalid_argument", "gives no id"),
         (vec![deletes(a), about(a)], "invalid_argument", "deletes its thing"),

@@ -65,7 +65,7 @@ impl Watcher for Notes {
 
 /// Bytes that differ from place to place.
 fn content(len: usize) -> Bytes {
-    (0..len).map(|at| (at / 251 ^ at) as u8).collect::<Vec<u8>>().into()
+    (0..len).map(|at| ((at / 251) ^ at) as u8).collect::<Vec<u8>>().into()
 }
 
 fn tus(server: &Server, source: impl Source, notes: &Arc<Notes>) -> Upload {
