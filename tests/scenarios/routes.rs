@@ -6,6 +6,9 @@ use tauri_plugin_storage_sync::{Known, Reason, State};
 
 use crate::support::{Setup, comparing, impatient, times_applied};
 
+/// A device that every other one beats: of two equal revisions the greater device's wins, and here ours must.
+const LOWEST: &str = "00000000-0000-7000-8000-000000000000";
+
 fn config(backend: &Backend, queue: &str) -> Value {
     let mut config = impatient(backend);
     config["endpoints"]["listing"] = json!({
@@ -119,7 +122,7 @@ async fn a_delete_of_what_was_never_created_is_done_and_one_whose_id_is_missing_
     device.acked(nothing).await;
     assert!(backend.requests().is_empty());
 
-    let created = backend.edit(storage_sync_backend::Edit::of("/listings"));
+    let created = backend.edit(storage_sync_backend::Edit::of("/listings").device(LOWEST));
     let seen = Known { exists: Some(true), ..Known::default() };
     device.outbox.observe("listing", "seen", seen).await.unwrap();
     let delete = device.delete("listing", "seen").await;
@@ -142,7 +145,7 @@ async fn what_somebody_else_deleted_is_refused_and_not_made_anew() {
     let device = Setup::new(folder.path(), config(&backend, "every")).start().await;
     let create = device.enqueue("listing", Some("a"), json!({})).await;
     let id = device.acked(create).await.canonical_id.unwrap();
-    backend.edit(storage_sync_backend::Edit::of(format!("/listings/{id}")).delete());
+    backend.edit(storage_sync_backend::Edit::of(format!("/listings/{id}")).device(LOWEST).delete());
     let update = device.enqueue("listing", Some("a"), json!({ "title": "Lamp" })).await;
     let entry = device.until(update, |entry| entry.state == State::Failed).await;
     assert_eq!((entry.reason, entry.status), (Some(Reason::Refused), Some(410)), "{entry:#?}");
