@@ -16,8 +16,8 @@ use crate::{
     write::Target,
 };
 
-/// The device that edits by hand, unless they say another: greater than nearly every random one, so at equal revisions it wins.
-pub const OTHER_DEVICE: &str = "fedcba98-7654-4321-8fed-cba987654321";
+/// The device that edits by hand, unless they say another: greater than every random one, so at equal revisions it wins.
+pub const OTHER_DEVICE: &str = "ffffffff-ffff-4fff-bfff-ffffffffffff";
 
 const JSON: &str = "application/json";
 
