@@ -6,13 +6,14 @@
  * - `invalid_argument`: an argument is missing, of the wrong type, too long, or holds what is refused.
  * - `invalid_config`: the app's configuration cannot work; the message names the field.
  * - `payload_too_large`: the payload is over `limits.payloadBytes`.
- * - `quota_reached`: as many entries wait as `limits.entries` allows.
+ * - `quota_reached`: as many entries wait as `limits.entries` allows, or files of as many bytes as `limits.spoolBytes` does.
  * - `id_conflict`: the id is taken by an entry with other content.
  * - `not_found`: there is no such entry in the current account.
  * - `not_delivered`: what `delivered` waited for failed; it is kept. (What was discarded is `not_found`.)
  * - `lost`: what `delivered` waited for was beaten on the server by a newer write; it is kept for a while.
  * - `wrong_state`: the verb does not fit the entry's state.
  * - `disk_full`: the disk has no room. What is queued is safe and is still delivered.
+ * - `source_changed`: the file was written to again and again while it was copied.
  * - `keychain_locked`: the keychain is locked, or its prompt was refused or not answered in time.
  * - `keychain_unavailable`: there is no keychain on this system.
  * - `key_missing`: the keychain no longer holds the key that the queue was written with.
@@ -40,6 +41,7 @@ export const ERROR_CODES = [
   'lost',
   'wrong_state',
   'disk_full',
+  'source_changed',
   'keychain_locked',
   'keychain_unavailable',
   'key_missing',

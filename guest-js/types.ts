@@ -175,6 +175,10 @@ export interface Entry {
   contentType: string
   /** Size of the payload in bytes. */
   bytes: number
+  /** The payload is a file. */
+  file: boolean
+  /** Of a file: how many bytes the server said that it has. What has been sent of it since tells the progress of uploads. */
+  uploaded: number
   /** When it was enqueued: milliseconds since the Unix epoch, for display only. Nothing is ordered by it. */
   createdAt: number
   /** When its state last changed: milliseconds since the Unix epoch, for display only. */

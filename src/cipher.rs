@@ -9,17 +9,23 @@
 //! | a part of a record | data key | format, part, account, id, kind, key, content type, payload generation |
 //! | the wrapped data key | master key | format, id, payload generation, master key's id |
 //!
+//! Files are sealed in chunks, under a key of their own that travels inside a box: see [`FileCipher`].
+//!
 //! Additional data is a sequence of fields, each preceded by its length (8 bytes, big endian), so no two different
 //! bindings have the same bytes. A record that is moved to another row, or whose row was changed, does not open.
 //! Re-wrapping under another master key touches the small box only.
 
 mod binding;
+mod file;
 mod keys;
+mod record;
 #[cfg(test)]
 mod tests;
 
 pub use binding::{Binding, Part};
+pub use file::{Chunks, FileCipher, FileKey};
 pub use keys::{DataKey, KeyId, MasterKey};
+pub use record::FileRecord;
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,

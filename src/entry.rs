@@ -366,6 +366,10 @@ pub struct Entry {
     pub content_type: String,
     /// Size of the payload in bytes.
     pub bytes: u64,
+    /// The payload is a file: `file(id)` says what it is called.
+    pub file: bool,
+    /// Of a file: how many bytes the server said that it has. What has been sent of it since tells the progress of uploads.
+    pub uploaded: u64,
     /// When it was enqueued: milliseconds since the Unix epoch, for display only. Nothing is ordered by it.
     pub created_at: i64,
     /// When its state last changed: milliseconds since the Unix epoch, for display only.

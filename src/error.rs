@@ -61,6 +61,27 @@ pub enum Error {
         "the server holds a newer write than entry {0}, which stands: what was lost is kept for a while, and `resolve`, `edit` or `retry` revive it"
     )]
     Lost(Uuid),
+    /// `quota_reached`: with this file the waiting ones would take more room than `limits.spoolBytes` allows.
+    #[error(
+        "the file does not fit: {missing} bytes more would be needed, and waiting files may take {limit}: deliver or discard some, or raise `limits.spoolBytes`"
+    )]
+    SpoolFull {
+        /// How many bytes are missing; a lower bound when the file's size is not known beforehand.
+        missing: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// `disk_full`: the disk has no room for the file. Nothing of it was kept; delivery goes on.
+    #[error(
+        "the disk has no room for the file: {missing} bytes are missing. Free some space and try again; what is already queued is safe and is still delivered"
+    )]
+    NoRoom {
+        /// How many bytes are missing; a lower bound when the file's size is not known beforehand.
+        missing: u64,
+    },
+    /// `source_changed`: the file was written to again and again while it was copied.
+    #[error("the file changes while it is copied: try again when nobody writes to it")]
+    SourceChanged,
     /// `disk_full`: the disk has no room. Nothing was written; delivery goes on.
     #[error("the disk is full: free some space and try again; what is already queued is safe and is still delivered")]
     DiskFull,
@@ -138,7 +159,9 @@ impl Error {
             Self::WrongState(_) => "wrong_state",
             Self::NotDelivered(_) => "not_delivered",
             Self::Lost(_) => "lost",
-            Self::DiskFull => "disk_full",
+            Self::SpoolFull { .. } => "quota_reached",
+            Self::NoRoom { .. } | Self::DiskFull => "disk_full",
+            Self::SourceChanged => "source_changed",
             Self::KeychainLocked => "keychain_locked",
             Self::KeychainUnavailable(_) => "keychain_unavailable",
             Self::KeyMissing => "key_missing",

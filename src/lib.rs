@@ -89,6 +89,7 @@ mod engine;
 mod reference;
 mod retry;
 mod revision;
+mod spool;
 mod store;
 mod triggers;
 mod wake;
@@ -100,7 +101,7 @@ pub mod testing {
     macro_rules! parts {
         ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
     }
-    parts!(board cipher clock config engine keychain outbox store transport triggers wake);
+    parts!(board cipher clock config engine keychain outbox spool store transport triggers wake);
 }
 
 use tauri::{Manager, Runtime, plugin::TauriPlugin};
@@ -120,7 +121,8 @@ pub use self::{
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{
-        Discarded, EnqueueOptions, Flushed, NewItem, Payload, Query, Resolution, Rotated, Selection, SelectionFilter,
+        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Payload, Query, Resolution,
+        Rotated, Selection, SelectionFilter,
     },
     reference::reference,
     transport::{

@@ -63,7 +63,7 @@ fn the_fixtures_show_every_variant() {
     assert_eq!(shown(&entries, "/action"), variants::<Action>(unknown()));
     assert_eq!(shown(&fixtures("enqueue"), "/options/action"), variants::<Action>(unknown()));
     assert_eq!(shown(&entries, "/applied"), variants::<Applied>(unknown()));
-    for flag in ["/lost", "/conflict"] {
+    for flag in ["/lost", "/conflict", "/file"] {
         assert!(
             [true, false].iter().all(|set| entries.iter().any(|entry| entry.pointer(flag) == Some(&json!(set)))),
             "{flag}"
@@ -94,6 +94,7 @@ fn errors() -> Vec<Error> {
         ),
         Error::Lost(id),
         Error::DiskFull,
+        Error::SourceChanged,
         Error::KeychainLocked,
         Error::KeychainUnavailable("no session bus".into()),
         Error::KeyMissing,

@@ -132,6 +132,8 @@ export function entryOf(given: Partial<Entry> = {}): Entry {
     conflict: false,
     contentType: 'application/json',
     bytes: 2,
+    file: false,
+    uploaded: 0,
     createdAt: 1,
     updatedAt: 1,
     ...given,

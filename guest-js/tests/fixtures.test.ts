@@ -113,6 +113,8 @@ const entry = object<Entry>({
   conflict: flag,
   contentType: text,
   bytes: count,
+  file: flag,
+  uploaded: count,
   createdAt: count,
   updatedAt: count,
 })

@@ -32,6 +32,10 @@ pub enum Part {
     Request,
     /// The digest by which a repeated `enqueue` with the same id is recognised.
     Digest,
+    /// What describes a file: its name, its digest, and the key that its chunks are sealed with.
+    File,
+    /// How far an upload is, and where.
+    Progress,
 }
 
 impl Part {
@@ -41,6 +45,8 @@ impl Part {
             Self::Params => "params",
             Self::Request => "request",
             Self::Digest => "digest",
+            Self::File => "file",
+            Self::Progress => "progress",
         }
     }
 }
@@ -57,6 +63,18 @@ impl Binding<'_> {
             .optional(self.key.map(str::as_bytes))
             .field(self.content_type.as_bytes())
             .field(&self.generation.to_be_bytes())
+            .0
+    }
+
+    /// Additional data of every chunk of a file. Key, kind and content type are not in it: they are bound by the box that the file's key
+    /// travels in.
+    pub(super) fn of_chunks(&self, chunk: u32) -> Vec<u8> {
+        Fields::new("storage-sync file")
+            .field(&[FORMAT])
+            .field(self.account.as_bytes())
+            .field(self.id.as_bytes())
+            .field(&self.generation.to_be_bytes())
+            .field(&chunk.to_be_bytes())
             .0
     }
 

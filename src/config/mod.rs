@@ -11,7 +11,7 @@
 //!     "photo": { "method": "POST", "url": "/listings/{listing}/photos", "body": "raw", "ack": { "id": "/data/id" } }
 //!   },
 //!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8 },
-//!   "limits": { "entries": 100000, "payloadBytes": 1048576 },
+//!   "limits": { "entries": 100000, "payloadBytes": 1048576, "spoolBytes": 21474836480 },
 //!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 }
 //! } }
 //! ```
@@ -118,12 +118,15 @@ impl Default for Retry {
 pub struct Limits {
     /// Entries of one account that are pending, in flight or failed: 1 to 1 000 000 000. Default: 100 000.
     pub entries: u64,
-    /// Size of one payload, in bytes: 1 to 268 435 456 (256 MiB; it is held in memory while it is sent). Default: 1 048 576 (1 MiB).
+    /// Size of one payload that is no file, in bytes: 1 to 268 435 456 (256 MiB; it is held in memory while it is sent). Default: 1 048 576 (1 MiB).
     pub payload_bytes: u64,
+    /// What waiting files of all accounts may take on the disk, in bytes: 1 to 2^53. Files of 64 KiB or less do not count.
+    /// Default: 21 474 836 480 (20 GiB).
+    pub spool_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 100_000, payload_bytes: 1 << 20 }
+        Self { entries: 100_000, payload_bytes: 1 << 20, spool_bytes: 20 << 30 }
     }
 }

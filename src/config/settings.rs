@@ -145,6 +145,9 @@ fn check_limits(limits: &Limits) -> Result<()> {
     if !(1..=256 << 20).contains(&limits.payload_bytes) {
         return Err(Error::config("limits.payloadBytes", "must be 1 to 268435456 (256 MiB)"));
     }
+    if !(1..=1 << 53).contains(&limits.spool_bytes) {
+        return Err(Error::config("limits.spoolBytes", "must be 1 to 9007199254740992"));
+    }
     Ok(())
 }
 
@@ -194,7 +197,7 @@ mod tests {
                 "method": "post", "url": "/x/{key}", "body": "raw", "queue": "latest", "ifUnknown": "hold", "keyLifetime": 86400, "timeoutMs": 5,
                 "ack": { "status": [201], "id": "/data/id", "json": true }, "headers": { "X-Client": "desktop" } } },
             "retry": { "baseMs": 5, "capMs": 50, "concurrency": 3 },
-            "limits": { "entries": 7, "payloadBytes": 9 }
+            "limits": { "entries": 7, "payloadBytes": 9, "spoolBytes": 11 }
         }))
         .unwrap();
         let photo = settings.endpoint("photo").unwrap();
@@ -204,7 +207,7 @@ mod tests {
         assert_eq!(photo.ack, Ack::default().status(201).pointer("/data/id").json());
         assert_eq!(photo.headers, [("X-Client".to_owned(), "desktop".to_owned())]);
         assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3 });
-        assert_eq!(settings.limits, Limits { entries: 7, payload_bytes: 9 });
+        assert_eq!(settings.limits, Limits { entries: 7, payload_bytes: 9, spool_bytes: 11 });
         assert_eq!(settings.base_url().unwrap().as_str(), "https://a.com/v1/");
     }
 

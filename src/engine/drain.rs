@@ -26,6 +26,7 @@ use crate::{
     board::Backoff,
     entry::WaitingFor,
     error::Error,
+    spool::Spool,
     store::{Claim, Done, Head, Loaded, Settle, Verdict},
     transport::Outcome,
     wake::{Wake, Wakes},
@@ -61,6 +62,9 @@ pub(super) enum Stage {
 pub(super) struct Drain {
     pub(super) parts: Parts,
     pub(super) rules: Rules,
+    pub(super) spool: Spool,
+    /// One round of tidying at a time.
+    pub(super) tidying: Option<tokio::task::JoinHandle<()>>,
     pub(super) feeds: BTreeMap<String, Feed>,
     pub(super) waits: Waits,
     pub(super) places: HashMap<i64, Place>,
@@ -97,6 +101,8 @@ impl Drain {
         rules.provided = parts.credentials.has_provider();
         Self {
             rules,
+            spool: Spool::new(&parts.folder),
+            tidying: None,
             feeds: BTreeMap::new(),
             waits: Waits::default(),
             places: HashMap::new(),

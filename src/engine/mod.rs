@@ -17,6 +17,7 @@ mod prepare;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod verdict;
 
 use std::{

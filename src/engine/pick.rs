@@ -50,6 +50,7 @@ impl Drain {
             // What is left counts from here: a clock that is set back must not bring it back at every start.
             store.set_floor(&name, u64::try_from(left.as_millis()).unwrap_or(u64::MAX), wall).await?;
         }
+        self.sweep();
         self.look(true).await?;
         self.parts.board.post_owner(true);
         self.prune();
@@ -73,7 +74,11 @@ impl Drain {
             }
         }
         let mut none = true;
-        for (account, kind) in self.parts.store.pending_kinds().await? {
+        let (kinds, leftovers) = self.parts.store.pending_kinds().await?;
+        if leftovers {
+            self.tidy();
+        }
+        for (account, kind) in kinds {
             if account == self.account && self.parts.settings.endpoint(&kind).is_some() {
                 self.feeds.entry(kind).or_default().more();
                 none = false;

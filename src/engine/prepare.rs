@@ -52,6 +52,10 @@ pub(super) struct Means<'a> {
 /// Opens a row and makes its request: the frozen one if there is one.
 pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unready> {
     let Means { endpoint, base, master, device, wall } = *means;
+    if row.file.is_some() {
+        // Files are copied and kept; what uploads them is not part of this version yet.
+        return Err(Unready::Wait(WaitingFor::Turn));
+    }
     may_be_sent_again(row, endpoint, wall)?;
     let binding = binding(row);
     let undecryptable = || fail(Reason::Undecryptable, row.possibly_sent, "its record was changed or damaged on disk");

@@ -19,7 +19,10 @@ use crate::{
     entry::{Entry, Known, Receipt, Status},
     error::{Error, Result},
     events::{Event, pump},
-    outbox::{Discarded, EnqueueOptions, Flushed, NewItem, Outbox, Payload, Query, Resolution, Rotated, Selection},
+    outbox::{
+        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload, Query,
+        Resolution, Rotated, Selection,
+    },
     transport::credentials::Credentials,
     triggers::Triggers,
     wake::{Wake, WakeSignal},
@@ -116,6 +119,46 @@ impl StorageSync {
         self.outbox().await?.enqueue_all(items).await
     }
 
+    /// Saves a copy of a file, encrypted, for delivery; once it is done the source may change or vanish. Of any size: it is never in memory as
+    /// a whole. Its endpoint says in which form it goes: `"raw"`, `"multipart"` or `"tus"`.
+    ///
+    /// ```
+    /// use std::fs::File;
+    /// use tauri_plugin_storage_sync::{Error, FileOptions, Receipt, Result, StorageSync};
+    ///
+    /// async fn upload(sync: &StorageSync, path: &std::path::Path) -> Result<Receipt> {
+    ///     let file = File::open(path).map_err(|_| Error::WrongState("the video is not there any more".into()))?;
+    ///     let options = FileOptions {
+    ///         name: path.file_name().map(|name| name.to_string_lossy().into_owned()),
+    ///         content_type: Some("video/mp4".into()),
+    ///         ..FileOptions::default()
+    ///     };
+    ///     sync.enqueue_file("video", file, options).await
+    /// }
+    /// ```
+    ///
+    /// What is no file is given as [`FileSource::reader`](crate::FileSource::reader).
+    ///
+    /// # Errors
+    /// As [`StorageSync::enqueue`], and `source_changed` when somebody keeps writing to the file, `io` when it cannot be read.
+    /// `quota_reached` (`limits.spoolBytes`) and `disk_full` say how much room is missing.
+    pub async fn enqueue_file(
+        &self,
+        kind: &str,
+        source: impl Into<FileSource>,
+        options: FileOptions,
+    ) -> Result<Receipt> {
+        self.outbox().await?.enqueue_file(kind, source, options).await
+    }
+
+    /// What a file is called, how large it is, and its digest, as long as it is kept.
+    ///
+    /// # Errors
+    /// `not_found`; `wrong_state` for an entry that is no file, or whose file is no longer kept; `undecryptable`, or why there is no key.
+    pub async fn file(&self, id: Uuid) -> Result<FileInfo> {
+        self.outbox().await?.file(id).await
+    }
+
     /// Tells what the app has read of a thing on the server, so that the next write of it builds on that. What is queued stays as it is.
     ///
     /// # Errors
@@ -152,7 +195,8 @@ impl StorageSync {
     /// What was enqueued, as long as it is kept: until the server has acknowledged it, or a newer entry replaced it.
     ///
     /// # Errors
-    /// `not_found`, `wrong_state` when the payload is no longer kept, `undecryptable`, or why there is no key.
+    /// `not_found`, `wrong_state` when the payload is no longer kept and for a file of more than 64 KiB, `undecryptable`, or why there is no
+    /// key.
     pub async fn payload(&self, id: Uuid) -> Result<Payload> {
         self.outbox().await?.payload(id).await
     }

@@ -134,7 +134,9 @@ fn is_contested(entry: &Entry) -> bool {
 /// As the store sees it in the commit, where it is looked at once more.
 fn may_change(entry: &Entry, resolve: bool) -> bool {
     let open = matches!(entry.state, State::Pending | State::Failed) && !entry.possibly_sent;
-    entry.action != Some(Action::Delete) && if resolve { is_contested(entry) } else { open || entry.lost }
+    !entry.file
+        && entry.action != Some(Action::Delete)
+        && if resolve { is_contested(entry) } else { open || entry.lost }
 }
 
 /// Why an entry keeps its payload.
@@ -144,6 +146,7 @@ fn not_edited(entry: &Entry) -> Error {
         (State::Acked, _) => format!("the server has entry {id}: enqueue what is to change"),
         (State::Inflight, _) => format!("entry {id} is being sent at this moment: wait for its answer"),
         (State::Superseded, Some(newer)) => format!("entry {newer} replaced entry {id}: edit that one"),
+        _ if entry.file => format!("entry {id} is a file: `discard` it, and enqueue the file that is meant instead"),
         _ if entry.action == Some(Action::Delete) => {
             format!("entry {id} deletes and has no payload: `discard` it, and enqueue what is meant instead")
         }
@@ -168,6 +171,7 @@ fn not_contested(entry: &Entry) -> Error {
         (true, Some(Action::Delete)) => {
             format!("entry {id} deletes and has no payload: resolve it as `mine` or `theirs`")
         }
+        (true, _) if entry.file => format!("entry {id} is a file: resolve it as `mine` or `theirs`"),
         // Only between the decision and the look at why it came too late.
         (true, _) => format!("entry {id} changes at this moment: try again"),
         (false, _) => format!(

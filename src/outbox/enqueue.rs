@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -10,12 +11,12 @@ use super::{
     relations, seal, validate,
 };
 use crate::{
-    cipher::{Binding, MasterKey},
-    config::Endpoint,
+    cipher::{Binding, FileRecord, MasterKey},
+    config::{Body, Endpoint},
     entry::{Action, Receipt},
     error::{Error, Result},
     keychain::Keys,
-    store::{Existing, Inserted, NewEntry, Parent},
+    store::{Existing, Inserted, NewEntry, NewFile, Parent},
     wake::Wake,
 };
 
@@ -169,6 +170,11 @@ impl Checked<'_> {
             content_type: payload.content_type(),
             generation: seal::FIRST_GENERATION,
         };
+        let file = self.file();
+        let (sealed, described) = match &file {
+            Some(record) => seal::seal_file(master, &binding, record, Some(payload.as_bytes()), options),
+            None => (seal::seal(master, &binding, payload, options), None),
+        };
         NewEntry {
             id: *id,
             account: account.to_owned(),
@@ -177,14 +183,32 @@ impl Checked<'_> {
             queue: options.queue.unwrap_or(endpoint.queue),
             content_type: payload.content_type().to_owned(),
             bytes: payload.as_bytes().len() as u64,
-            payload: seal::seal(master, &binding, payload, options),
+            payload: sealed,
             chosen_id,
             action: options.action,
             payload_version: endpoint.payload_version,
             annihilates: options.action == Some(Action::Delete) && endpoint.creates(),
             parents: parents.clone(),
+            file: file.map(|_| NewFile { spool: None, sealed: described }),
         }
     }
+
+    /// Bytes for an endpoint that takes nothing but files are one without a name.
+    fn file(&self) -> Option<FileRecord> {
+        let payload = &self.item.payload;
+        let takes_files = matches!(self.endpoint.body, Body::Multipart | Body::Tus);
+        (takes_files && matches!(payload, Payload::Bytes { .. })).then(|| FileRecord {
+            name: None,
+            length: payload.as_bytes().len() as u64,
+            sha256: Sha256::digest(payload.as_bytes()).into(),
+            metadata: Vec::new(),
+            spooled: None,
+        })
+    }
+}
+
+fn content<'c>(file: Option<&'c FileRecord>, payload: &'c Payload) -> seal::Content<'c> {
+    file.map_or(seal::Content::Payload(payload), seal::Content::File)
 }
 
 fn needed(parents: &[Parent]) -> impl Iterator<Item = Uuid> + '_ {
@@ -215,7 +239,9 @@ fn placed(place: usize, error: Error) -> Error {
 /// Refuses another mutation under an id that is taken.
 fn same(keys: &Keys, existing: &Existing, account: &str, checked: &Checked<'_>) -> Result<()> {
     let NewItem { kind, payload, options } = &checked.item;
-    if seal::is_same(keys, existing, account, kind, payload, options)? {
+    let file = checked.file();
+    let named = (account, kind.as_str(), payload.content_type());
+    if seal::is_same(keys, existing, named, &content(file.as_ref(), payload), options)? {
         return Ok(());
     }
     Err(Error::IdConflict(checked.id))

@@ -4,15 +4,18 @@
 //! waits for the network: [`Outbox::enqueue`] is done once the entry is on disk, encrypted.
 
 mod conflicts;
+mod copy;
 mod delivered;
 mod edit;
 mod enqueue;
+mod enqueue_file;
 mod flush;
 mod payload;
 mod query;
 mod relations;
 mod rotate;
 mod seal;
+mod source;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,7 @@ pub use self::{
     payload::{EnqueueOptions, NewItem, OCTET_STREAM, Payload},
     query::Query,
     rotate::Rotated,
+    source::{FileInfo, FileOptions, FileSource},
     steer::{Discarded, Selection, SelectionFilter},
 };
 use crate::{
@@ -41,6 +45,7 @@ use crate::{
     entry::{Change, Status},
     error::Result,
     keychain::Keys,
+    spool::Spool,
     store::Store,
     wake::{Wake, WakeSignal, file},
 };
@@ -78,6 +83,7 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
+    spool: Spool,
     account: CurrentAccount,
     /// One rotation of the key at a time.
     rotating: tokio::sync::Mutex<()>,
@@ -114,6 +120,7 @@ impl Outbox {
     /// An outbox on these parts. Touches neither the disk nor the keychain.
     pub fn new(parts: Parts) -> Self {
         let shared = Shared {
+            spool: Spool::new(&parts.folder),
             parts,
             account: CurrentAccount::default(),
             rotating: tokio::sync::Mutex::default(),

@@ -23,7 +23,7 @@ pub const OCTET_STREAM: &str = "application/octet-stream";
 pub enum Payload {
     /// A JSON value, for endpoints with `"body": "json"`. Sent as this very text, with `application/json`.
     Json(Box<RawValue>),
-    /// Bytes, for endpoints with `"body": "raw"`.
+    /// Bytes, for endpoints with `"body": "raw"`, `"multipart"` or `"tus"`; the last two take them as a file without a name.
     Bytes {
         /// What is sent.
         bytes: Vec<u8>,
@@ -148,7 +148,9 @@ impl NewItem {
     }
 }
 
-fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+pub(super) fn null_is_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -167,7 +169,7 @@ impl fmt::Debug for EnqueueOptions {
 }
 
 /// Hand-written because derived messages quote the value that they refuse.
-fn params<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+pub(super) fn params<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     use serde_json::Value;
     let text = |value| match value {
         Value::String(text) => Ok(text),

@@ -77,19 +77,27 @@ impl Outbox {
         self.entry_of(&account, id).await
     }
 
-    /// What the entry carries. Needs the key; a payload is there until the server has it, or a newer entry replaced it.
+    /// What the entry carries. Needs the key; a payload is there until the server has it, or a newer entry replaced it. A file of more
+    /// than 64 KiB is not read back: [`Outbox::file`] says what is known of it.
     ///
     /// # Errors
     ///
-    /// `not_found`; `wrong_state` when the payload is gone because it is no longer needed; `undecryptable` when the record
+    /// `not_found`; `wrong_state` when the payload is gone because it is no longer needed, and for such a file; `undecryptable` when the record
     /// was changed or damaged; those of the keychain.
     pub async fn payload(&self, id: Uuid) -> Result<Payload> {
         let account = self.account().await?;
-        let found = self.parts().store.payload(&account, id).await?;
-        let Some((row, sealed)) = found.filter(|(row, sealed)| has_payload(&row.entry) && !sealed.body.is_empty())
+        let found = self.parts().store.file(&account, id).await?;
+        let Some((row, sealed, file)) =
+            found.filter(|(row, sealed, _)| has_payload(&row.entry) && !sealed.body.is_empty())
         else {
             return Err(gone(&self.entry_of(&account, id).await?));
         };
+        if file.is_some_and(|file| file.spool.is_some()) {
+            return Err(Error::WrongState(format!(
+                "entry {id} is a file of {} bytes, which is kept to be sent and not to be read: ask what is known of it with `file`",
+                row.entry.bytes
+            )));
+        }
         drop(self.master_key(&account).await?);
         let master = self.parts().keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
         let Entry { kind, key, content_type, .. } = &row.entry;
@@ -122,7 +130,7 @@ fn has_payload(entry: &Entry) -> bool {
     entry.lost || !matches!(entry.state, State::Acked | State::Superseded)
 }
 
-fn gone(entry: &Entry) -> Error {
+pub(super) fn gone(entry: &Entry) -> Error {
     let id = entry.id;
     Error::WrongState(match (entry.state, entry.superseded_by) {
         (State::Acked, _) => format!("the server has entry {id}, so its payload was removed: read it from the server"),

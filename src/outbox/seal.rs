@@ -13,7 +13,7 @@ use super::{
     payload::{EnqueueOptions, Payload},
 };
 use crate::{
-    cipher::{Binding, DataKey, KeyId, MasterKey, Part},
+    cipher::{Binding, DataKey, FileRecord, KeyId, MasterKey, Part},
     entry::KeyState,
     error::{Error, Result},
     keychain::{KeyRecord, Keys},
@@ -67,8 +67,46 @@ pub(super) fn seal(
         wrapped_key,
         body: data.seal(Part::Payload, binding, payload.as_bytes()),
         params: encode(&options.params).map(|params| data.seal(Part::Params, binding, &params)),
-        digest: data.seal(Part::Digest, binding, &digest(binding, payload, options)),
+        digest: data.seal(Part::Digest, binding, &digest(binding, &Content::Payload(payload), options)),
     }
+}
+
+/// Seals everything of a new file under a data key of its own: what goes into the payload's row, and, of a file that is the body itself, its
+/// description.
+pub(super) fn seal_file(
+    master: &MasterKey,
+    binding: &Binding<'_>,
+    record: &FileRecord,
+    body: Option<&[u8]>,
+    options: &EnqueueOptions,
+) -> (SealedPayload, Option<Vec<u8>>) {
+    let (data, wrapped_key) = master.new_data_key(binding);
+    let described = data.seal(Part::File, binding, &record.encode());
+    let (body, described) = match body {
+        Some(body) => (data.seal(Part::Payload, binding, body), Some(described)),
+        None => (described, None),
+    };
+    let payload = SealedPayload {
+        generation: binding.generation,
+        key_id: master.id().0,
+        wrapped_key,
+        body,
+        params: encode(&options.params).map(|params| data.seal(Part::Params, binding, &params)),
+        digest: data.seal(Part::Digest, binding, &digest(binding, &Content::File(record), options)),
+    };
+    (payload, described)
+}
+
+/// Opens what describes a file.
+pub(super) fn open_record(
+    master: &MasterKey,
+    binding: &Binding<'_>,
+    wrapped_key: &[u8],
+    sealed: &[u8],
+) -> Result<FileRecord> {
+    let open = |data: DataKey| data.open(Part::File, binding, sealed);
+    let plain = master.unwrap(wrapped_key, binding).and_then(open);
+    plain.ok().and_then(|plain| FileRecord::decode(&plain)).ok_or(Error::Undecryptable(binding.id))
 }
 
 /// Seals another payload in place of the one that was there, under a data key of its own. The params stay, and the digest stays that
@@ -114,9 +152,8 @@ pub(super) fn params(
 pub(super) fn is_same(
     keys: &Keys,
     existing: &Existing,
-    account: &str,
-    kind: &str,
-    payload: &Payload,
+    (account, kind, content_type): (&str, &str, &str),
+    content: &Content<'_>,
     options: &EnqueueOptions,
 ) -> Result<bool> {
     if existing.account != account || existing.kind != kind || existing.key != options.key {
@@ -134,7 +171,7 @@ pub(super) fn is_same(
     let master = keys.of_id(&existing.account, &existing.key_id).ok_or(Error::KeyMismatch)?;
     let data = master.unwrap(&existing.wrapped_key, &binding).map_err(damaged)?;
     let known = data.open(Part::Digest, &binding, &existing.digest).map_err(damaged)?;
-    Ok(known.as_slice() == digest(&Binding { content_type: payload.content_type(), ..binding }, payload, options))
+    Ok(known.as_slice() == digest(&Binding { content_type, ..binding }, content, options))
 }
 
 /// Opens a payload.
@@ -152,11 +189,20 @@ fn encode(params: &BTreeMap<String, String>) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(text))
 }
 
-/// What makes two enqueues of one id the same: kind, key, content type, queue as the caller said it, params, payload; action and
+/// What an entry carries, as far as its digest is concerned.
+pub(super) enum Content<'c> {
+    Payload(&'c Payload),
+    File(&'c FileRecord),
+}
+
+/// What makes two enqueues of one id the same: kind, key, content type, queue as the caller said it, params, payload or file; action and
 /// `after` where they were said, in whatever order. Every part carries its length, so that no two sequences of parts are the same bytes.
-fn digest(binding: &Binding<'_>, payload: &Payload, options: &EnqueueOptions) -> [u8; 32] {
+fn digest(binding: &Binding<'_>, content: &Content<'_>, options: &EnqueueOptions) -> [u8; 32] {
     let mut hash = Canonical(Sha256::new());
-    hash.part(b"storage-sync entry 1");
+    hash.part(match content {
+        Content::Payload(_) => b"storage-sync entry 1".as_slice(),
+        Content::File(_) => b"storage-sync file 1",
+    });
     hash.part(binding.kind.as_bytes());
     hash.maybe(binding.key.map(str::as_bytes));
     hash.part(binding.content_type.as_bytes());
@@ -166,7 +212,19 @@ fn digest(binding: &Binding<'_>, payload: &Payload, options: &EnqueueOptions) ->
         hash.part(name.as_bytes());
         hash.part(value.as_bytes());
     }
-    hash.part(payload.as_bytes());
+    match content {
+        Content::Payload(payload) => hash.part(payload.as_bytes()),
+        Content::File(FileRecord { name, length, sha256, metadata, .. }) => {
+            hash.maybe(name.as_deref().map(str::as_bytes));
+            hash.part(&length.to_be_bytes());
+            hash.part(sha256);
+            hash.length(metadata.len());
+            for (name, value) in metadata {
+                hash.part(name.as_bytes());
+                hash.part(value.as_bytes());
+            }
+        }
+    }
     if options.action.is_some() || !options.after.is_empty() {
         hash.maybe(options.action.map(|action| action.as_str().as_bytes()));
         let after: BTreeSet<_> = options.after.iter().collect();
@@ -204,7 +262,22 @@ mod tests {
     /// A digest as of an entry without a key, changed in one thing.
     fn of(kind: &str, key: Option<&str>, body: &str, content_type: &str, options: EnqueueOptions) -> [u8; 32] {
         let binding = Binding { account: "", id: Uuid::nil(), kind, key, content_type, generation: FIRST_GENERATION };
-        digest(&binding, &Payload::bytes(body, content_type), &options)
+        digest(&binding, &Content::Payload(&Payload::bytes(body, content_type)), &options)
+    }
+
+    /// A digest as of a file without a key.
+    fn file(name: Option<&str>, length: u64, sha256: [u8; 32]) -> [u8; 32] {
+        let binding =
+            Binding { account: "", id: Uuid::nil(), kind: "form", key: Some("a"), content_type: "t/t", generation: 1 };
+        let metadata = name.filter(|name| *name == "y").map(|_| ("a".to_owned(), "b".to_owned()));
+        let record = FileRecord {
+            name: name.map(str::to_owned),
+            length,
+            sha256,
+            metadata: metadata.into_iter().collect(),
+            spooled: None,
+        };
+        digest(&binding, &Content::File(&record), &EnqueueOptions::default())
     }
 
     fn with(change: impl FnOnce(&mut EnqueueOptions)) -> EnqueueOptions {
@@ -243,6 +316,12 @@ mod tests {
             after(&[b]),
             after(&[a, b]),
             plain(with(|options| (options.action, options.after) = (Some(Action::Delete), vec![a]))),
+            file(None, 1, [1; 32]),
+            file(Some(""), 1, [1; 32]),
+            file(Some("x"), 1, [1; 32]),
+            file(Some("y"), 1, [1; 32]),
+            file(None, 2, [1; 32]),
+            file(None, 1, [2; 32]),
         ];
         let different: BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());

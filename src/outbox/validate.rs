@@ -4,7 +4,10 @@
 
 use uuid::Uuid;
 
-use super::payload::{EnqueueOptions, Payload};
+use super::{
+    payload::{EnqueueOptions, Payload},
+    source::Said,
+};
 use crate::{
     config::{Body, Endpoint, Settings},
     entry::{Action, Known},
@@ -18,6 +21,10 @@ const CONTENT_TYPE_BYTES: usize = 255;
 /// As much as a value in a URL may have.
 const CANONICAL_ID_BYTES: usize = 1024;
 const ETAG_BYTES: usize = 1024;
+/// No file system in use has longer ones.
+const NAME_BYTES: usize = 1024;
+/// As much as a param may have.
+const METADATA_BYTES: usize = 1024;
 
 /// Everything that can be known of a new entry without its row: answers the endpoint that it goes to.
 pub(super) fn entry<'a>(
@@ -27,6 +34,64 @@ pub(super) fn entry<'a>(
     payload: &Payload,
     options: &EnqueueOptions,
 ) -> Result<&'a Endpoint> {
+    let endpoint = addressed(settings, kind, id, options)?;
+    action(endpoint, payload, options)?;
+    size(payload, settings.limits.payload_bytes)?;
+    target(endpoint, options)?;
+    Ok(endpoint)
+}
+
+/// As [`entry`], of a file that was not read yet.
+pub(super) fn file<'a>(
+    settings: &'a Settings,
+    kind: &str,
+    id: Uuid,
+    said: &Said,
+    options: &EnqueueOptions,
+) -> Result<&'a Endpoint> {
+    let Said { name, content_type, metadata } = said;
+    let endpoint = addressed(settings, kind, id, options)?;
+    if options.action == Some(Action::Delete) {
+        return Err(Error::argument("a file deletes nothing: `enqueue` a delete with `null` as its payload"));
+    }
+    action(endpoint, &Payload::bytes([], content_type.as_str()), options)?;
+    if let Some(name) = name {
+        let wrong = match name.len() {
+            0 => "is empty: leave it out".to_owned(),
+            bytes if bytes > NAME_BYTES => format!("has {bytes} bytes and may have {NAME_BYTES}: shorten it"),
+            _ => String::new(),
+        };
+        if !wrong.is_empty() {
+            return Err(Error::argument(format!("`name` {wrong}")));
+        }
+    }
+    self::metadata(endpoint, metadata)?;
+    target(endpoint, options)?;
+    Ok(endpoint)
+}
+
+fn metadata(endpoint: &Endpoint, given: &[(String, String)]) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-[]".contains(&byte);
+    let wrong = if given.is_empty() {
+        return Ok(());
+    } else if endpoint.body == Body::Raw {
+        format!("is told nowhere by endpoint `{}`, whose requests carry the bytes alone: leave it out", endpoint.kind)
+    } else if given.len() > PARAMS {
+        format!("has {} entries and may have {PARAMS}", given.len())
+    } else if !given.iter().all(|(name, _)| (1..=64).contains(&name.len()) && name.bytes().all(plain)) {
+        "has a name that is none: use 1 to 64 of A-Z a-z 0-9 . _ - [ ]".to_owned()
+    } else if given.iter().any(|(name, _)| matches!(name.as_str(), "filename" | "filetype")) {
+        "names `filename` or `filetype`, which are the file's own: use `name` and `contentType`".to_owned()
+    } else if given.iter().any(|(_, value)| value.len() > METADATA_BYTES) {
+        format!("has a value of more than {METADATA_BYTES} bytes: shorten it")
+    } else {
+        return Ok(());
+    };
+    Err(Error::argument(format!("`metadata` {wrong}")))
+}
+
+/// What is the same for every entry.
+fn addressed<'a>(settings: &'a Settings, kind: &str, id: Uuid, options: &EnqueueOptions) -> Result<&'a Endpoint> {
     let endpoint = settings.endpoint(kind).ok_or_else(|| settings.unknown_kind(kind))?;
     if id.is_nil() || id.is_max() {
         return Err(Error::argument("`id` must be a UUID made for this entry: leave it out to get a fresh one"));
@@ -34,9 +99,6 @@ pub(super) fn entry<'a>(
     if let Some(given) = &options.key {
         key(given)?;
     }
-    action(endpoint, payload, options)?;
-    size(payload, settings.limits.payload_bytes)?;
-    target(endpoint, options)?;
     Ok(endpoint)
 }
 
@@ -139,15 +201,13 @@ fn body(endpoint: &Endpoint, payload: &Payload) -> Result<()> {
     let kind = &endpoint.kind;
     match (endpoint.body, payload) {
         (Body::Json, Payload::Json(_)) => Ok(()),
-        (Body::Raw, Payload::Bytes { content_type, .. }) => media_type(content_type),
-        (Body::Multipart | Body::Tus, _) => Err(Error::argument(format!(
-            "endpoint `{kind}` takes files, which this version cannot enqueue yet: configure `\"body\": \"raw\"` for bytes"
-        ))),
+        (Body::Raw | Body::Multipart | Body::Tus, Payload::Bytes { content_type, .. }) => media_type(content_type),
         (Body::Json, Payload::Bytes { .. }) => Err(Error::argument(format!(
-            "endpoint `{kind}` takes JSON values and was given bytes: enqueue a value, or configure `\"body\": \"raw\"`"
+            "endpoint `{kind}` takes JSON values and was given bytes: enqueue a value, or configure `\"body\": \"raw\"` (for files \
+             also `\"multipart\"` or `\"tus\"`)"
         ))),
-        (Body::Raw, Payload::Json(_)) => Err(Error::argument(format!(
-            "endpoint `{kind}` takes bytes and was given a JSON value: enqueue bytes (a `Uint8Array` in JavaScript), or \
+        (Body::Raw | Body::Multipart | Body::Tus, Payload::Json(_)) => Err(Error::argument(format!(
+            "endpoint `{kind}` takes bytes and was given a JSON value: enqueue a file or bytes (a `Uint8Array` in JavaScript), or \
              configure `\"body\": \"json\"`"
         ))),
     }

@@ -9,7 +9,7 @@ use super::{
     Existing, Inserted, NewEntry,
     fault::Fault,
     feed::{self, Changed},
-    relations,
+    relations, spooled,
     sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, places, rows},
     tx::Tx,
     writer::Job,
@@ -127,11 +127,14 @@ pub(super) async fn apply(
             }
             *before.live.entry(entry.account.clone()).or_default() += 1;
             inserts.push(Insert { entry, now: *now, most: None });
-            if !entry.parents.is_empty() || entry.annihilates {
+            if !entry.parents.is_empty() || entry.annihilates || entry.file.is_some() {
                 // What it does to others depends on what is there when it comes in.
                 take(tx, device, &inserts);
                 inserts.clear();
-                relations::push(&mut tx.batch, entry, *now);
+                spooled::push_new(&mut tx.batch, entry);
+                if !entry.parents.is_empty() || entry.annihilates {
+                    relations::push(&mut tx.batch, entry, *now);
+                }
             }
             answers.push(Inserted::New);
         }
@@ -143,7 +146,9 @@ pub(super) async fn apply(
 
 /// Whether nothing has to be looked up before these are inserted, unless a quota is reached.
 pub(super) fn is_plain(job: &Job<Enqueue, Vec<Inserted>>) -> bool {
-    job.input.entries.iter().all(|entry| !entry.chosen_id && entry.parents.is_empty() && !entry.annihilates)
+    let plain =
+        |entry: &NewEntry| !entry.chosen_id && entry.parents.is_empty() && !entry.annihilates && entry.file.is_none();
+    job.input.entries.iter().all(plain)
 }
 
 /// Commits plain batches without a look before, in one hop. A quota that is reached fails all of it with

@@ -20,6 +20,7 @@ mod relations;
 mod rotate;
 mod salvage;
 mod shared;
+mod spooled;
 mod sql;
 mod tx;
 mod types;
@@ -54,8 +55,9 @@ pub use self::{
     decide::Choice,
     rotate::Wrapped,
     types::{
-        Claim, Discarded, Done, Edit, Existing, Filter, FormerKey, Head, Inserted, Keep, Loaded, NewEntry, Opened,
-        Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught, Thing, Verdict,
+        Claim, Discarded, Done, Edit, Existing, FileProgress, Filter, FormerKey, Head, Inserted, Keep, Leftover,
+        Loaded, LoadedFile, NewEntry, NewFile, Opened, Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught,
+        Thing, Verdict,
     },
 };
 use crate::{
@@ -251,8 +253,8 @@ impl Store {
         self.read_floors().await
     }
 
-    /// (account, kind) pairs that have pending entries.
-    pub async fn pending_kinds(&self) -> Result<Vec<(String, String)>> {
+    /// (account, kind) pairs that have pending entries, and whether there are [`Store::leftovers`].
+    pub async fn pending_kinds(&self) -> Result<(Vec<(String, String)>, bool)> {
         self.read_pending_kinds().await
     }
 
@@ -284,6 +286,11 @@ impl Store {
     /// One entry with what it delivers; the body is empty once it is gone.
     pub async fn payload(&self, account: &str, id: Uuid) -> Result<Option<(Row, SealedPayload)>> {
         self.read_payload(account, id).await
+    }
+
+    /// As [`Store::payload`], with what there is beside it when it is a file.
+    pub async fn file(&self, account: &str, id: Uuid) -> Result<Option<(Row, SealedPayload, Option<LoadedFile>)>> {
+        self.read_file(account, id).await
     }
 
     /// The key id that the account's rows were last written with, and whether there are encrypted rows of it.

@@ -6,9 +6,10 @@ use sqlx::{Sqlite, pool::PoolConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Filter, FormerKey, Head, Loaded, Row, SealedPayload, Store, Thing,
+    Filter, FormerKey, Head, Loaded, LoadedFile, Row, SealedPayload, Store, Thing,
     fault::Fault,
     filter::Condition,
+    spooled,
     sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
 };
 use crate::{
@@ -24,7 +25,7 @@ const REOPENING: Duration = Duration::from_millis(20);
 /// What a [`Row`] is made of. The head of the lane is what a row behind it waits for.
 const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
     e.revision, e.canonical_id, e.successor, e.content_type, e.bytes, e.created_at, e.updated_at, \
-    e.action, e.lost, e.notice, \
+    e.action, e.lost, e.notice, (SELECT f.uploaded FROM files f WHERE f.seq = e.seq) AS uploaded, \
     (SELECT group_concat(hex(d.parent)) FROM dependencies d WHERE d.seq = e.seq) AS after, \
     CASE WHEN e.unmet > 0 THEN (SELECT d.waits FROM dependencies d WHERE d.seq = e.seq AND d.state = 'waiting' LIMIT 1) END AS waits_on, \
     CASE WHEN e.state = 'pending' AND e.head = 0 THEN (SELECT b.id FROM entries b \
@@ -62,11 +63,13 @@ impl Store {
         self.read(&rows, |row| Ok((get(row, "name")?, get_u64(row, "remaining_ms")?, get(row, "noted_at")?)))
     }
 
-    pub(super) async fn read_pending_kinds(&self) -> Result<Vec<(String, String)>> {
+    pub(super) async fn read_pending_kinds(&self) -> Result<(Vec<(String, String)>, bool)> {
         let mut batch = Batch::default();
         batch.push("SELECT account, kind FROM counts WHERE state = 'pending' AND n > 0 ORDER BY account, kind");
-        let rows = self.ask_one(batch).await?;
-        self.read(&rows, |row| Ok((get(row, "account")?, get(row, "kind")?)))
+        batch.push("SELECT number FROM leftovers LIMIT 1");
+        let answers = self.ask(batch).await?;
+        let kinds = self.read(&answers[0], |row| Ok((get(row, "account")?, get(row, "kind")?)))?;
+        Ok((kinds, !answers[1].is_empty()))
     }
 
     pub(super) async fn read_heads(&self, account: &str, kind: &str, after: i64, limit: u32) -> Result<Vec<Head>> {
@@ -87,8 +90,10 @@ impl Store {
                         (SELECT group_concat(f.suffix || ':' || f.generation || ':' || f.revision) FROM former_keys f WHERE f.seq = e.seq) AS former_keys, \
                         (SELECT group_concat(hex(d.parent) || ':' || hex(coalesce(d.canonical_id, ''))) FROM dependencies d \
                             WHERE d.seq = e.seq AND d.needs_id = 1) AS refs, \
-                        p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed \
+                        p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed, \
+                        f.seq AS filed, f.spool, f.sealed AS described, f.progress, f.uploaded \
                  FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
+                      LEFT JOIN files f ON f.seq = e.seq \
                  WHERE e.seq IN ({}) AND e.state = 'pending' AND e.head = 1 AND e.unmet = 0 ORDER BY e.seq",
                 places(seqs.len())
             ));
@@ -117,6 +122,22 @@ impl Store {
         batch.bind(account.to_owned()).bind(i64::from(limit));
         let rows = self.ask_one(batch).await?;
         self.read(&rows, row)
+    }
+
+    pub(super) async fn read_file(
+        &self,
+        account: &str,
+        id: Uuid,
+    ) -> Result<Option<(Row, SealedPayload, Option<LoadedFile>)>> {
+        let mut batch = Batch::default();
+        batch.push(&format!(
+            "SELECT {ROW}, p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, \
+                    f.seq AS filed, f.spool, f.sealed AS described, f.progress \
+             FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN files f ON f.seq = e.seq WHERE e.id = ? AND e.account = ?"
+        ));
+        batch.bind_id(id).bind(account.to_owned());
+        let rows = self.ask_one(batch).await?;
+        Ok(self.read(&rows, |found| Ok((row(found)?, sealed(found)?, spooled::file(found)?)))?.pop())
     }
 
     pub(super) async fn read_payload(&self, account: &str, id: Uuid) -> Result<Option<(Row, SealedPayload)>> {
@@ -252,6 +273,7 @@ fn loaded(row: &SqliteRow) -> Result<Loaded, Fault> {
         references: gathered(row, "refs", reference)?,
         payload: sealed(row)?,
         request: get(row, "sealed")?,
+        file: spooled::file(row)?,
     })
 }
 
@@ -297,6 +319,7 @@ fn queue(row: &SqliteRow) -> Result<Queue, Fault> {
 fn row(row: &SqliteRow) -> Result<Row, Fault> {
     let state = State::parse(get(row, "state")?).ok_or_else(|| Fault::damaged("state"))?;
     let possibly_sent = get::<i64>(row, "possibly_sent")? != 0;
+    let uploaded = get::<Option<i64>>(row, "uploaded")?;
     let entry = Entry {
         id: get_id(row, "id")?,
         kind: get(row, "kind")?,
@@ -319,6 +342,8 @@ fn row(row: &SqliteRow) -> Result<Row, Fault> {
         conflict: get::<i64>(row, "notice")? != 0,
         content_type: get(row, "content_type")?,
         bytes: get_u64(row, "bytes")?,
+        file: uploaded.is_some(),
+        uploaded: uploaded.and_then(|uploaded| u64::try_from(uploaded).ok()).unwrap_or(0),
         created_at: get(row, "created_at")?,
         updated_at: get(row, "updated_at")?,
     };

@@ -57,6 +57,72 @@ pub struct NewEntry {
     pub annihilates: bool,
     /// What comes before it.
     pub parents: Vec<Parent>,
+    /// Its payload is a file.
+    pub file: Option<NewFile>,
+}
+
+/// What a new entry has beside its payload when that is a file.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Its name in the spool and what it takes there. The payload's body is then its sealed description.
+    pub spool: Option<(String, u64)>,
+    /// The sealed description of a file that is the payload's body itself.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// What an entry has beside its payload when that is a file.
+#[derive(Debug, Clone)]
+pub struct LoadedFile {
+    /// Its name in the spool. The payload's body is then its sealed description.
+    pub spool: Option<String>,
+    /// The sealed description of a file that is the payload's body itself.
+    pub sealed: Option<Vec<u8>>,
+    /// How far its upload is, sealed; none when there is none to go on with.
+    pub progress: Option<Vec<u8>>,
+    /// How many bytes the server said that it has.
+    pub uploaded: u64,
+}
+
+/// How far an upload is, for [`Store::keep_progress`].
+#[derive(Debug, Clone)]
+pub struct FileProgress {
+    /// The entry, in flight.
+    pub seq: i64,
+    /// Sealed; none when there is nothing to go on with.
+    pub sealed: Option<Vec<u8>>,
+    /// How many bytes the server said that it has.
+    pub uploaded: u64,
+    /// Bytes may leave now with which the server has all of it.
+    pub begun: bool,
+}
+
+/// A file or an upload that no entry needs any more.
+#[derive(Debug, Clone)]
+pub struct Leftover {
+    /// Names the row.
+    pub number: i64,
+    /// The file's name in the spool.
+    pub spool: Option<String>,
+    /// Whose it was.
+    pub account: String,
+    /// The entry that it belonged to.
+    pub id: Uuid,
+    /// That one's kind.
+    pub kind: String,
+    /// The thing that it was about.
+    pub key: Option<String>,
+    /// Media type of the payload.
+    pub content_type: String,
+    /// Payload generation.
+    pub generation: u32,
+    /// The master key that wraps the data key.
+    pub key_id: [u8; 16],
+    /// The wrapped data key.
+    pub wrapped_key: Vec<u8>,
+    /// How far an upload is that is to be ended, sealed.
+    pub progress: Option<Vec<u8>>,
+    /// The sealed frozen request that created it.
+    pub request: Option<Vec<u8>>,
 }
 
 /// An entry that another one depends on.
@@ -192,6 +258,8 @@ pub struct Loaded {
     pub payload: SealedPayload,
     /// The sealed frozen request, once claimed.
     pub request: Option<Vec<u8>>,
+    /// The payload is a file.
+    pub file: Option<LoadedFile>,
 }
 
 /// Whether a thing exists on the server, as far as its lane knows.

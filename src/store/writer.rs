@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Discarded, Done, Edit, Inserted, Shared,
+    Discarded, Done, Edit, FileProgress, Inserted, Shared,
     advance::{self, Advance},
     ballast::Ballast,
     decide::{self, Noticed, Observe, Resolve, Rewrite},
@@ -18,6 +18,7 @@ use super::{
     lock, open, pragmas,
     prune::{self, Prune},
     rotate::{self, Rewrap},
+    spooled,
     tx::Tx,
     verbs::{self, Discard, Retry, Setting},
 };
@@ -65,6 +66,8 @@ pub(super) enum Command {
     Resolve(Job<Resolve, bool>),
     Rewrite(Job<Rewrite, bool>),
     Noticed(Job<Noticed, Vec<Uuid>>),
+    Progress(Job<FileProgress, bool>),
+    ForgetLeftovers(Job<Vec<i64>, ()>),
     Rewrap(Job<Rewrap, ()>),
     ForgetKeys(Job<String, ()>),
     Prune(Job<Prune, bool>),
@@ -91,6 +94,8 @@ impl Command {
             Self::Resolve(job) => job.finish(failed),
             Self::Rewrite(job) => job.finish(failed),
             Self::Noticed(job) => job.finish(failed),
+            Self::Progress(job) => job.finish(failed),
+            Self::ForgetLeftovers(job) => job.finish(failed),
             Self::Rewrap(job) => job.finish(failed),
             Self::ForgetKeys(job) => job.finish(failed),
             Self::Prune(job) => job.finish(failed),
@@ -348,6 +353,11 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
         Command::Resolve(job) => job.answer = Some(Ok(decide::resolve(tx, &job.input).await?)),
         Command::Rewrite(job) => job.answer = Some(Ok(decide::rewrite(tx, &job.input).await?)),
         Command::Noticed(job) => job.answer = Some(Ok(decide::noticed(tx, &job.input).await?)),
+        Command::Progress(job) => job.answer = Some(Ok(spooled::progress(tx, &job.input).await?)),
+        Command::ForgetLeftovers(job) => {
+            spooled::forget(&mut tx.batch, &job.input);
+            job.answer = Some(Ok(()));
+        }
         Command::Rewrap(job) => job.answer = Some(Ok(rotate::rewrap(tx, &job.input).await?)),
         Command::ForgetKeys(job) => {
             rotate::forget_keys(&mut tx.batch, &job.input);

@@ -280,6 +280,7 @@ async fn a_record_that_was_moved_to_another_row_does_not_open() {
         payload_version: 0,
         annihilates: false,
         parents: Vec::new(),
+        file: None,
     };
     fixture.store.enqueue(vec![moved], 1000, 0).await.unwrap();
     assert_refused(fixture.outbox.payload(id).await, "undecryptable", &id.to_string());

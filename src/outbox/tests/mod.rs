@@ -6,6 +6,7 @@ mod conflicts;
 mod delivered;
 mod edit;
 mod enqueue;
+mod enqueue_file;
 mod flush;
 mod query;
 mod relations;
@@ -95,6 +96,8 @@ impl Fixture {
                 "form": { "method": "PUT", "url": "/forms/{key}" },
                 "note": { "method": "POST", "url": "/notes" },
                 "photo": { "method": "POST", "url": "/listings/{listing}/photos/{size}", "body": "raw" },
+                "video": { "method": "POST", "url": "/videos", "body": "tus" },
+                "scan": { "method": "PUT", "url": "/scans/{key}", "body": "multipart", "queue": "latest" },
                 "listing": {
                     "create": { "method": "POST", "url": "/listings" },
                     "update": { "method": "PUT", "url": "/listings/{canonicalId}" },
@@ -103,7 +106,7 @@ impl Fixture {
                     "payloadVersion": 3,
                 },
             },
-            "limits": { "entries": 20_000, "payloadBytes": 1000 },
+            "limits": { "entries": 20_000, "payloadBytes": 1000, "spoolBytes": 1 << 20 },
         }))
         .unwrap();
         let store = Store::open(folder.path(), 0).await.unwrap().store;

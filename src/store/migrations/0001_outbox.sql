@@ -171,6 +171,40 @@ CREATE TABLE requests (
     sealed BLOB NOT NULL
 ) STRICT;
 
+-- Entries whose payload is a file. A small one is the payload's body; of others that is the description.
+CREATE TABLE files (
+    seq      INTEGER PRIMARY KEY REFERENCES entries (seq) ON DELETE CASCADE,
+    -- Its name in the spool, as long as it is needed there.
+    spool    TEXT,
+    -- What it takes there.
+    bytes    INTEGER NOT NULL DEFAULT 0,
+    -- The description of a small one.
+    sealed   BLOB,
+    -- How far its upload is, and where.
+    progress BLOB,
+    -- How many bytes the server said that it has.
+    uploaded INTEGER NOT NULL DEFAULT 0,
+    -- Bytes may have left with which the server has all of it: until then nothing can have been applied.
+    begun    INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1))
+) STRICT;
+CREATE UNIQUE INDEX files_spool ON files (spool) WHERE spool IS NOT NULL;
+
+-- What no entry needs any more: files in the spool, and unfinished uploads with what it takes to end them.
+CREATE TABLE leftovers (
+    number       INTEGER PRIMARY KEY,
+    spool        TEXT,
+    account      TEXT NOT NULL,
+    id           BLOB NOT NULL,
+    kind         TEXT NOT NULL,
+    key          TEXT,
+    content_type TEXT NOT NULL,
+    generation   INTEGER NOT NULL,
+    key_id       BLOB NOT NULL,
+    wrapped_key  BLOB NOT NULL,
+    progress     BLOB,
+    request      BLOB
+) STRICT;
+
 -- What was discarded although it may have been applied.
 CREATE TABLE tombstones (
     id         BLOB PRIMARY KEY NOT NULL,
@@ -274,6 +308,35 @@ CREATE TRIGGER entries_forget AFTER UPDATE OF state ON entries
     WHEN NEW.state IN ('acked', 'superseded') AND OLD.state <> NEW.state AND NEW.lost = 0 BEGIN
     UPDATE payloads SET body = NULL, params = NULL WHERE seq = NEW.seq;
     DELETE FROM requests WHERE seq = NEW.seq;
+END;
+
+-- How many bytes waiting files take in the spool.
+CREATE TRIGGER files_enter AFTER INSERT ON files WHEN NEW.spool IS NOT NULL BEGIN
+    INSERT INTO meta (name, value) VALUES ('spool bytes', NEW.bytes) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value;
+END;
+CREATE TRIGGER files_leave AFTER UPDATE OF spool ON files WHEN OLD.spool IS NOT NULL AND NEW.spool IS NULL BEGIN
+    UPDATE meta SET value = value - OLD.bytes WHERE name = 'spool bytes';
+END;
+CREATE TRIGGER files_gone AFTER DELETE ON files WHEN OLD.spool IS NOT NULL BEGIN
+    UPDATE meta SET value = value - OLD.bytes WHERE name = 'spool bytes';
+END;
+
+-- A file goes with the payload that it belongs to, after the commit. An upload of which the server cannot have everything is ended.
+CREATE TRIGGER files_forget AFTER UPDATE OF body ON payloads
+    WHEN OLD.body IS NOT NULL AND NEW.body IS NULL AND EXISTS (SELECT 1 FROM files WHERE seq = NEW.seq) BEGIN
+    INSERT INTO leftovers (spool, account, id, kind, key, content_type, generation, key_id, wrapped_key, progress, request)
+        SELECT f.spool, e.account, e.id, e.kind, e.key, e.content_type, OLD.generation, OLD.key_id, OLD.wrapped_key,
+               CASE WHEN e.state = 'superseded' AND f.begun = 0 THEN f.progress END, r.sealed
+        FROM files f JOIN entries e ON e.seq = f.seq LEFT JOIN requests r ON r.seq = f.seq
+        WHERE f.seq = NEW.seq AND (f.spool IS NOT NULL OR f.progress IS NOT NULL);
+    UPDATE files SET spool = NULL, sealed = NULL, progress = NULL WHERE seq = NEW.seq;
+END;
+CREATE TRIGGER files_discard BEFORE DELETE ON entries
+    WHEN EXISTS (SELECT 1 FROM files WHERE seq = OLD.seq AND (spool IS NOT NULL OR progress IS NOT NULL)) BEGIN
+    INSERT INTO leftovers (spool, account, id, kind, key, content_type, generation, key_id, wrapped_key, progress, request)
+        SELECT f.spool, OLD.account, OLD.id, OLD.kind, OLD.key, OLD.content_type, p.generation, p.key_id, p.wrapped_key,
+               CASE WHEN f.begun = 0 THEN f.progress END, r.sealed
+        FROM files f JOIN payloads p ON p.seq = f.seq LEFT JOIN requests r ON r.seq = f.seq WHERE f.seq = OLD.seq;
 END;
 
 -- Delivered, or beaten by a write that made the thing known all the same: what waited for it may go.

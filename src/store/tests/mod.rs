@@ -119,6 +119,7 @@ fn entry(key: Option<&str>, queue: Queue) -> NewEntry {
         payload_version: 0,
         annihilates: false,
         parents: Vec::new(),
+        file: None,
     }
 }
 

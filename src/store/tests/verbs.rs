@@ -173,6 +173,6 @@ async fn settings_survive_a_restart() {
     assert_eq!((store.paused().await.unwrap(), store.account().await.unwrap().as_str()), (true, "ann"));
     assert_eq!(store.key_record("ann").await.unwrap(), (Some([2; 16]), true));
     assert_eq!(store.floors().await.unwrap(), [("origin".to_owned(), 400, NOW + 1)]);
-    assert_eq!(store.pending_kinds().await.unwrap(), [("ann".to_owned(), "form".to_owned())]);
+    assert_eq!(store.pending_kinds().await.unwrap(), (vec![("ann".to_owned(), "form".to_owned())], false));
     assert_eq!(store.device(), device);
 }

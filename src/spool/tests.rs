@@ -1,0 +1,215 @@
+use std::{fs, path::Path, process::Command};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const PLENTY: Room = Room { limit: 1 << 40, used: 0, expected: None };
+
+fn spool() -> (TempDir, Spool) {
+    let folder = TempDir::new().unwrap();
+    let spool = Spool::new(folder.path());
+    (folder, spool)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(found) = fs::read_dir(folder.join(FOLDER)) else { return Vec::new() };
+    found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn spooled(spool: &Spool, content: &[u8]) -> Spooled {
+    let mut staged = spool.stage(PLENTY).unwrap();
+    staged.write(content).unwrap();
+    staged.finish().unwrap()
+}
+
+fn kept(spool: &Spool, content: &[u8]) -> String {
+    let spooled = spooled(spool, content);
+    let name = spooled.name().to_owned();
+    spooled.keep();
+    name
+}
+
+#[test]
+fn a_complete_file_is_there_under_a_name_that_tells_nothing_and_for_the_user_only() {
+    let (folder, spool) = spool();
+    assert!(names(folder.path()).is_empty(), "nothing is made before it is needed");
+    let name = kept(&spool, b"sealed");
+    assert_eq!(names(folder.path()), [name.clone()]);
+    assert!(is_name(&name) && !name.ends_with(PART), "{name}");
+    let file = spool.open(&name).unwrap();
+    let mut read = [0; 3];
+    file.read_exact_at(2, &mut read).unwrap();
+    assert_eq!((&read, file.bytes()), (b"ale", 6));
+    assert!(file.read_exact_at(4, &mut read).is_err(), "there is no more");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let inside = folder.path().join(FOLDER);
+        assert_eq!((mode(&inside), mode(&inside.join(name))), (0o700, 0o600));
+    }
+}
+
+#[test]
+fn an_unfinished_copy_and_a_file_that_no_row_came_to_name_leave_nothing() {
+    let (folder, spool) = spool();
+    let mut staged = spool.stage(PLENTY).unwrap();
+    staged.write(&[1; 1000]).unwrap();
+    assert_eq!(names(folder.path()).len(), 1);
+    drop(staged);
+    assert!(names(folder.path()).is_empty());
+    drop(spooled(&spool, b"x"));
+    assert!(names(folder.path()).is_empty());
+    let tight = Room { limit: 100, ..PLENTY };
+    assert!(spool.stage(tight).unwrap().write(&[1; 100]).is_ok(), "what left nothing takes no room");
+}
+
+#[test]
+fn a_copy_that_begins_anew_is_empty() {
+    let (_folder, spool) = spool();
+    let mut staged = spool.stage(PLENTY).unwrap();
+    staged.write(b"something longer").unwrap();
+    staged.restart().unwrap();
+    staged.write(b"x").unwrap();
+    let spooled = staged.finish().unwrap();
+    assert_eq!((spooled.bytes(), spool.open(spooled.name()).unwrap().bytes()), (1, 1));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_and_while_it_is_copied_and_it_is_said_how_much_is_missing() {
+    let (folder, spool) = spool();
+    let room = |expected| Room { limit: 100, used: 30, expected };
+    let refused = |error| match error {
+        Error::SpoolFull { missing, limit: 100 } => missing,
+        other => panic!("{other}"),
+    };
+    assert_eq!(refused(spool.stage(room(Some(75))).unwrap_err()), 5);
+    let mut one = spool.stage(room(Some(40))).unwrap();
+    assert_eq!(refused(spool.stage(room(Some(40))).unwrap_err()), 10, "what others copy counts");
+    one.write(&[0; 40]).unwrap();
+    let one = one.finish().unwrap();
+    let mut two = spool.stage(Room { used: 70, ..room(None) }).unwrap();
+    one.keep();
+    two.write(&[0; 30]).unwrap();
+    assert_eq!(refused(two.write(&[0; 1]).unwrap_err()), 1);
+    drop(two);
+    let mut three = spool.stage(room(None)).unwrap();
+    three.write(&[0; 70]).unwrap();
+    let four = spool.stage(room(None)).unwrap();
+    three.finish().unwrap().keep();
+    let mut four = four;
+    assert_eq!(refused(four.write(&[0; 1]).unwrap_err()), 1, "what was finished meanwhile counts");
+    drop(four);
+    assert_eq!(names(folder.path()).len(), 2);
+    // No disk has that much.
+    let huge = Room { limit: u64::MAX, used: 0, expected: Some(1 << 60) };
+    let Err(Error::NoRoom { missing }) = spool.stage(huge) else { panic!() };
+    assert!(missing > 1 << 50, "{missing}");
+}
+
+#[test]
+fn the_sweep_takes_what_is_neither_locked_nor_named() {
+    let (folder, spool) = spool();
+    let (named, orphan) = (kept(&spool, b"named"), kept(&spool, b"orphan"));
+    let copying = spool.stage(PLENTY).unwrap();
+    let finished = spooled(&spool, b"not committed");
+    // As a killed process leaves it: its lock went with it.
+    let part = format!("{}{PART}", "0".repeat(32));
+    fs::write(folder.path().join(FOLDER).join(&part), b"half").unwrap();
+    fs::write(folder.path().join(FOLDER).join("notes.txt"), b"not ours").unwrap();
+    let other = Spool::new(folder.path());
+    let list = other.list().unwrap();
+    assert_eq!(list.len(), 5);
+    let unlocked = other.unlocked(&list);
+    let mut found = unlocked.names();
+    found.sort();
+    let mut expected = vec![named.clone(), orphan, part];
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(other.sweep(unlocked, |name| name == named), 2);
+    let left = names(folder.path());
+    assert_eq!(left.len(), 4, "{left:?}");
+    assert!(left.contains(&named) && left.contains(&"notes.txt".to_owned()));
+    drop((copying, finished));
+}
+
+#[test]
+fn a_file_that_the_sweep_has_locked_is_not_named_by_anybody() {
+    let (_folder, spool) = spool();
+    let name = kept(&spool, b"orphan");
+    let unlocked = spool.unlocked(&[name.clone()]);
+    let second = Spool::new(&spool.shared.parent).unlocked(&[name]);
+    assert!(second.names().is_empty());
+    drop(unlocked);
+}
+
+#[test]
+fn a_file_goes_when_nobody_reads_it_any_more() {
+    let (folder, spool) = spool();
+    let name = kept(&spool, b"sealed");
+    let (one, two) = (spool.open(&name).unwrap(), spool.open(&name).unwrap());
+    spool.remove(&name).unwrap();
+    drop(one);
+    assert_eq!(names(folder.path()), [name.clone()]);
+    let mut read = [0; 6];
+    two.read_exact_at(0, &mut read).unwrap();
+    drop(two);
+    assert!(names(folder.path()).is_empty());
+    spool.remove(&name).unwrap();
+    assert!(spool.open(&name).is_err());
+}
+
+#[test]
+fn a_garbled_name_reaches_nothing_outside() {
+    let (folder, spool) = spool();
+    fs::write(folder.path().join("outbox.db"), b"precious").unwrap();
+    for name in ["../outbox.db", "outbox.db", "", "..", "/etc/hostname", &"a".repeat(31), &"A".repeat(32)] {
+        assert!(spool.open(name).is_err(), "{name}");
+        spool.remove(name).unwrap();
+    }
+    assert!(folder.path().join("outbox.db").exists());
+}
+
+/// The test below, in a process of its own: on a disk of 24 MiB.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_fills_up_while_a_file_is_copied_keeps_nothing_of_it_and_room_for_the_database() {
+    let program = std::env::current_exe().unwrap();
+    let folder = TempDir::new().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size=40m none '{0}' && SPOOL_DISK='{0}' exec '{1}' --exact spool::tests::on_a_small_disk --ignored --nocapture",
+        folder.path().display(),
+        program.display()
+    );
+    let output = Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("1 passed"), "{out}\n{err}");
+}
+
+#[test]
+#[ignore = "the test above runs it on a disk of 40 MiB"]
+fn on_a_small_disk() {
+    let folder = std::path::PathBuf::from(std::env::var_os("SPOOL_DISK").unwrap());
+    let spool = Spool::new(&folder);
+    let said = |expected: u64| Room { expected: Some(expected), ..PLENTY };
+    let Err(Error::NoRoom { missing }) = spool.stage(said(50 << 20)) else { panic!("it does not fit") };
+    assert!((20 << 20..30 << 20).contains(&missing), "{missing}");
+    let mut staged = spool.stage(PLENTY).unwrap();
+    let error = std::iter::repeat_with(|| staged.write(&[7; 1 << 20])).find_map(Result::err).unwrap();
+    assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    assert!(fs4::available_space(&folder).unwrap() > 4 << 20, "the database has room");
+    drop(staged);
+    assert!(names(&folder).is_empty());
+    assert!(fs4::available_space(&folder).unwrap() > 35 << 20);
+    // Somebody else fills it.
+    let mut staged = spool.stage(said(10 << 20)).unwrap();
+    staged.write(&[7; 1 << 20]).unwrap();
+    let full = fs::write(folder.join("other"), vec![0; 64 << 20]);
+    assert!(full.is_err());
+    let error = std::iter::repeat_with(|| staged.write(&[7; 1 << 16])).find_map(Result::err).unwrap();
+    let Error::NoRoom { missing } = error else { panic!("{error}") };
+    assert!((8 << 20..10 << 20).contains(&missing), "{missing}");
+    drop(staged);
+    assert!(names(&folder).is_empty());
+}
