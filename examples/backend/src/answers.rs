@@ -7,6 +7,7 @@ use crate::{
     options::Revisions,
     respond::Answer,
     things::{Mutation, Resource, Tombstone, is_given},
+    tus,
     world::World,
     write::{Call, Target},
 };
@@ -18,14 +19,14 @@ impl World {
         match &call.target {
             Target::Echo => echo(call, None),
             Target::Nothing => Answer::problem(404, "no such path"),
-            Target::Thing { .. } if call.method == Method::OPTIONS => Answer::empty(204),
+            Target::Thing { .. } if call.method == Method::OPTIONS => tus::offers(Answer::empty(204)),
             Target::Thing { collection, key: None, .. } => {
                 Answer::json(200, &Value::Array(self.resources(collection).map(summary).collect()))
             }
             Target::Thing { collection, key: Some(key), .. } => {
                 match (self.resource(collection, key), self.tombstone(collection, key)) {
                     (Some(thing), _) => {
-                        let answer = Answer::bytes(200, &thing.last.content_type, thing.body.clone());
+                        let answer = Answer::content(&thing.last.content_type, &thing.content);
                         with_state(answer, thing, &thing.last, aware)
                     }
                     (None, Some(tombstone)) => gone(key, tombstone, aware),
@@ -94,8 +95,8 @@ pub(crate) fn echo(call: &Call, id: Option<&str>) -> Answer {
         "method": call.method.as_str(),
         "path": call.path,
         "headers": headers,
-        "bytes": call.body.len(),
-        "sha256": call.sha256,
+        "bytes": call.body.length,
+        "sha256": call.body.sha256,
     });
     Answer::json(200, &body)
 }
@@ -105,7 +106,7 @@ fn state(write: &Mutation, id: Option<&str>) -> Value {
 }
 
 /// Headers that say what state a thing is in.
-fn with_state(answer: Answer, thing: &Resource, write: &Mutation, aware: bool) -> Answer {
+pub(crate) fn with_state(answer: Answer, thing: &Resource, write: &Mutation, aware: bool) -> Answer {
     let answer = answer.with("etag", thing.etag.as_str());
     if !aware {
         return answer;
@@ -150,6 +151,8 @@ fn summary(thing: &Resource) -> Value {
         "contentType": thing.last.content_type,
         "bytes": thing.last.bytes,
         "sha256": thing.last.sha256,
+        "name": thing.last.name,
+        "fields": thing.last.fields,
         "content": serde_json::from_slice::<Value>(&thing.body).ok(),
     })
 }

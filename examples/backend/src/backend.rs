@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    connection, control,
+    connection,
+    content::Bodies,
+    control,
     edit::Edit,
     fault::Rule,
     journal::Journal,
@@ -63,10 +65,11 @@ impl Backend {
     /// # Errors
     /// If the port is taken, or the folder cannot be used or holds something else.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let mut world = World::new(&options);
+        let mut world = World::new(&options, Bodies::new(options.folder.as_deref())?);
         if let Some(folder) = &options.folder {
             Journal::open(folder, &mut world)?;
         }
+        world.uploads.open(&world.bodies.folder().join("uploads"))?;
         let shared = Arc::new(Shared::new(world));
         let (reserved, listener) = first_listener(SocketAddr::new(options.host, options.port.unwrap_or(0)))?;
         let address = listener.local_addr()?;
@@ -206,6 +209,16 @@ impl Backend {
     /// (In memory only: a backend that starts anew on the same folder knows them again.)
     pub fn expire_keys(&self) {
         self.inner.shared.write(|world| world.keys.expire());
+    }
+
+    /// Ends the time of all unfinished tus uploads: they are 410 from now on, and what they had is gone.
+    pub fn expire_uploads(&self) {
+        self.inner.shared.write(|world| world.uploads.expire());
+    }
+
+    /// Forgets all unfinished tus uploads, as a server does that lost its disk: they are 404 from now on.
+    pub fn lose_uploads(&self) {
+        self.inner.shared.write(|world| world.uploads.lose());
     }
 
     /// Forgets which requests were received. What was applied stays, and the counts do.

@@ -12,11 +12,13 @@
 //! | `POST /__control/snapshot` | remembers the state; 201 `{ "id": n }` |
 //! | `POST /__control/snapshot/{id}/restore` | goes back to it |
 //! | `POST /__control/expire-keys` | forgets the idempotency keys of finished requests |
+//! | `POST /__control/expire-uploads`, `/__control/lose-uploads` | ends the time of unfinished tus uploads (410), or forgets them (404) |
 //! | `POST /__control/clear` | ends all rules; with `?log=true` forgets the requests too |
 //! | `POST /__control/stop`, `/__control/start` | refuses connections, listens again; on [`Options::control_port`](crate::Options::control_port) only |
 //!
 //! A rule is `{ "fault": { "type": … }, "scope": { "kind", "key", "marker", "method" }, "times": n, "applied": bool }`; all but the fault
-//! may be left out. The faults are those of [`Fault`](crate::Fault): `down`, `drop`, `slow` (`ms`), `hold`, `duplicate` (`late`),
+//! may be left out. The faults are those of [`Fault`](crate::Fault): `down`, `drop`, `slow` (`ms`), `hold`, `duplicate` (`late`), `cut` (`bytes`),
+//! `tooLarge` (`bytes`), `loseUpload`, `staleOffset`,
 //! `status` (`status`, `headers`,
 //! `retryAfter`: `{ "seconds": n }` or `{ "date": { "in": n, "skew": n } }`, `body`), `portal`, `redirect` (`to`, `status`), `endless`,
 //! `truncated`, `withoutId`, `headers` (`headers`). No fault shows on these routes.
@@ -43,6 +45,7 @@ use crate::{
     fault::Rule,
     options::Revisions,
     rules::Active,
+    uploads::Upload,
     world::{Seen, World},
 };
 
@@ -71,6 +74,8 @@ fn routes() -> Router<Weak<Inner>> {
         .route("/__control/snapshot", post(snapshot))
         .route("/__control/snapshot/{id}/restore", post(restore))
         .route("/__control/expire-keys", post(expire_keys))
+        .route("/__control/expire-uploads", post(expire_uploads))
+        .route("/__control/lose-uploads", post(lose_uploads))
         .route("/__control/clear", post(clear))
 }
 
@@ -130,8 +135,13 @@ fn state(world: &World) -> Value {
         "applied": world.applied(),
         "replayed": world.replayed(),
         "resets": world.resets(),
+        "uploads": world.uploads().map(upload).collect::<Vec<_>>(),
         "connections": { "open": world.open_connections(), "total": world.connections() },
     })
+}
+
+fn upload(upload: &Upload) -> Value {
+    json!({ "id": upload.id, "collection": upload.collection, "offset": upload.offset, "length": upload.length })
 }
 
 fn rule(active: &Active) -> Value {
@@ -228,6 +238,16 @@ async fn restore(handle: Handle, Path(id): Path<u64>) -> Outcome {
 
 async fn expire_keys(handle: Handle) -> Outcome {
     backend(&handle)?.expire_keys();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn expire_uploads(handle: Handle) -> Outcome {
+    backend(&handle)?.expire_uploads();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn lose_uploads(handle: Handle) -> Outcome {
+    backend(&handle)?.lose_uploads();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

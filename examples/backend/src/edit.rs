@@ -1,16 +1,14 @@
 //! Writes by hand: what another device, a colleague or a support person did meanwhile.
 
 use axum::http::Uri;
-use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{
+    content::Content,
     journal::Line,
-    routes::hexadecimal,
     things::{Mutation, Resource, is_given, new_id},
     world::World,
     write::Target,
@@ -109,11 +107,11 @@ impl Edit {
     }
 
     /// The content and its media type.
-    fn body(&self, old: Option<&Resource>) -> Result<(Bytes, String), String> {
+    fn body(&self, old: Option<&Resource>) -> Result<(Content, String), String> {
         let kept = || {
             old.map_or_else(
-                || (Bytes::from_static(b"{}"), JSON.to_owned()),
-                |old| (old.body.clone(), old.last.content_type.clone()),
+                || (Content::of("{}"), JSON.to_owned()),
+                |old| (old.content.clone(), old.last.content_type.clone()),
             )
         };
         if self.content.is_none() && self.merge.is_none() {
@@ -121,14 +119,14 @@ impl Edit {
         }
         let mut content = match (&self.content, &self.merge) {
             (Some(content), _) => content.clone(),
-            _ => serde_json::from_slice(&kept().0).unwrap_or(Value::Null),
+            _ => serde_json::from_slice(&kept().0.bytes()).unwrap_or(Value::Null),
         };
         if let Some(members) = &self.merge {
             let object =
                 content.as_object_mut().ok_or("what is there is not a JSON object, so no member can be changed")?;
             object.extend(members.clone());
         }
-        Ok((content.to_string().into(), JSON.to_owned()))
+        Ok((Content::of(content.to_string()), JSON.to_owned()))
     }
 }
 
@@ -142,7 +140,7 @@ impl World {
             return Err("there is no such thing".to_owned());
         }
         let last = old.map(|old| &old.last).or_else(|| tombstone.map(|gone| &gone.last));
-        let (body, content_type) = if edit.delete { (Bytes::new(), JSON.to_owned()) } else { edit.body(old)? };
+        let (body, content_type) = if edit.delete { (Content::of(""), JSON.to_owned()) } else { edit.body(old)? };
         let method = match (edit.delete, &key) {
             (true, _) => "DELETE",
             (false, Some(_)) => "PUT",
@@ -159,8 +157,10 @@ impl World {
             device: Some(edit.device.clone().unwrap_or_else(|| OTHER_DEVICE.to_owned())),
             user: None,
             content_type,
-            bytes: body.len() as u64,
-            sha256: hexadecimal(&Sha256::digest(&body)),
+            bytes: body.length,
+            sha256: body.sha256.clone(),
+            name: None,
+            fields: Default::default(),
             collection,
             key,
         };

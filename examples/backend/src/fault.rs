@@ -15,6 +15,20 @@ use serde::{Deserialize, Serialize};
 pub enum Fault {
     /// Reset the connection as soon as the head of the request is in. Nothing is read or applied.
     Down,
+    /// Reset the connection once so much of the body is in. What a tus upload got by then it keeps; nothing else is applied.
+    Cut {
+        /// Bytes.
+        bytes: u64,
+    },
+    /// Answer 413 as soon as the head of a request is in whose body is larger, and close the connection.
+    TooLarge {
+        /// The largest body that is let through, in bytes.
+        bytes: u64,
+    },
+    /// The tus upload that the request is for is lost: it is 404 from then on.
+    LoseUpload,
+    /// Tell of a tus upload where it stood before its last chunk.
+    StaleOffset,
     /// Reset the connection once the request is in: before it is applied, or after it (a lost answer) with [`Rule::applied`].
     Drop,
     /// Take so much longer.
@@ -78,9 +92,20 @@ impl Fault {
     pub(crate) fn replaces_the_answer(&self) -> bool {
         let adds_up = matches!(
             self,
-            Self::Slow { .. } | Self::Hold | Self::WithoutId | Self::Headers { .. } | Self::Duplicate { .. }
+            Self::Slow { .. }
+                | Self::Hold
+                | Self::WithoutId
+                | Self::Headers { .. }
+                | Self::Duplicate { .. }
+                | Self::LoseUpload
+                | Self::StaleOffset
         );
         !adds_up
+    }
+
+    /// It shows before the request is in.
+    pub(crate) fn is_early(&self) -> bool {
+        matches!(self, Self::Down | Self::Cut { .. } | Self::TooLarge { .. })
     }
 
     /// It holds something until its rule is cleared.
@@ -92,6 +117,10 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Down => "down",
+            Self::Cut { .. } => "cut",
+            Self::TooLarge { .. } => "tooLarge",
+            Self::LoseUpload => "loseUpload",
+            Self::StaleOffset => "staleOffset",
             Self::Drop => "drop",
             Self::Slow { .. } => "slow",
             Self::Hold => "hold",
@@ -134,7 +163,7 @@ pub struct Scope {
     /// The key in the path (decoded), or the value of `Sync-Key` (as sent, or decoded and without quotes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Occurs in the path or in `Sync-Key` (as sent or decoded), or in the body.
+    /// Occurs in the path or in `Sync-Key` (as sent or decoded), or in a body of at most 1 MiB that is no part of a tus upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<String>,
     /// The method, in capitals.
@@ -149,7 +178,10 @@ pub(crate) struct Subject<'a> {
     pub(crate) kind: &'a str,
     pub(crate) key: Option<&'a str>,
     pub(crate) sync_key: Option<&'a str>,
+    /// As much of it as is in memory.
     pub(crate) body: &'a [u8],
+    /// `Content-Length`.
+    pub(crate) length: u64,
 }
 
 impl Scope {
@@ -202,6 +234,26 @@ impl Rule {
     /// Connections are accepted and reset at once. (After `Backend::stop` they are refused.)
     pub fn down() -> Self {
         Fault::Down.into()
+    }
+
+    /// The connection is reset once so many bytes of the body are in.
+    pub fn cut(bytes: u64) -> Self {
+        Fault::Cut { bytes }.into()
+    }
+
+    /// 413 to bodies that are larger.
+    pub fn too_large(bytes: u64) -> Self {
+        Fault::TooLarge { bytes }.into()
+    }
+
+    /// The tus upload that is asked for is lost.
+    pub fn lose_upload() -> Self {
+        Fault::LoseUpload.into()
+    }
+
+    /// An older offset of a tus upload than it has.
+    pub fn stale_offset() -> Self {
+        Fault::StaleOffset.into()
     }
 
     /// The request is read, the connection reset, nothing applied.

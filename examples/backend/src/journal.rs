@@ -9,10 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{respond::Answer, things::Mutation, world::World};
+use crate::{content::Content, respond::Answer, things::Mutation, world::World};
 
 /// Bodies above this size, in bytes, or that are not text, get a file of their own.
 const INLINE: usize = 64 * 1024;
@@ -54,7 +53,7 @@ impl Answered {
 
     fn answer(self) -> (String, String, Answer) {
         let headers = self.headers.into_iter().map(|(name, value)| (name.into(), value)).collect();
-        let answer = Answer { status: self.status, headers, body: self.body.into() };
+        let answer = Answer { status: self.status, headers, body: self.body.into(), large: None };
         (self.key, self.fingerprint, answer)
     }
 }
@@ -89,12 +88,15 @@ impl Journal {
     }
 
     /// Appends one write, if there is anything to remember of it.
-    pub(crate) fn append(&mut self, mut line: Line, body: &Bytes) -> io::Result<()> {
+    pub(crate) fn append(&mut self, mut line: Line, content: &Content) -> io::Result<()> {
         if line.applied.is_none() && line.answered.is_none() {
             return Ok(());
         }
         if let Some(mutation) = &line.applied {
-            match std::str::from_utf8(body) {
+            let body = content.bytes();
+            match std::str::from_utf8(&body) {
+                // It is where it belongs already.
+                _ if content.file().is_some() => {}
                 Ok(text) if body.len() <= INLINE => line.text = Some(text.to_owned()),
                 _ => fs::write(self.folder.join("bodies").join(&mutation.sha256), body)?,
             }
@@ -113,11 +115,11 @@ fn replay(lines: &File, folder: &Path, world: &mut World) -> io::Result<u64> {
     while reader.read_until(b'\n', &mut text)? > 0 && text.last() == Some(&b'\n') {
         let line: Line = serde_json::from_slice(&text)?;
         if let Some(mutation) = &line.applied {
-            let body = match line.text {
-                Some(text) => text.into_bytes(),
-                None => fs::read(folder.join("bodies").join(&mutation.sha256))?,
+            let content = match line.text {
+                Some(text) => Content::of(text),
+                None => Content::kept(&folder.join("bodies"), &mutation.sha256)?,
             };
-            world.apply(mutation, body.into());
+            world.apply(mutation, content);
         }
         if let Some(answered) = line.answered {
             let (key, fingerprint, answer) = answered.answer();

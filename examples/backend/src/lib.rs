@@ -30,6 +30,8 @@
 //! | `GET /{collection}/{key}` | 200, the bytes as they came, `ETag`, `Sync-*`; 404; 410 |
 //! | `DELETE /{collection}/{key}` | 204; 404; 410 |
 //! | anything to `/echo/…` | 200, what was received, as JSON with an `id` |
+//! | `POST /{collection}` with `Upload-Length` | 201, `Location: /uploads/{id}`: a tus upload, which becomes a thing when it is whole |
+//! | `HEAD`, `PATCH`, `DELETE /uploads/{id}` | as tus 1.0 has it |
 //! | `/__control…` | see [`mod@control`] |
 //!
 //! Collections may be nested once: `/listings/{listing}/notes` and `/listings/{listing}/notes/{key}`. A key in the path may be the one
@@ -46,19 +48,25 @@
 mod answers;
 mod backend;
 mod connection;
+mod content;
 pub mod control;
+mod digest;
 mod edit;
 mod fault;
+mod form;
 mod idempotency;
 mod journal;
 mod judge;
 mod options;
+mod receive;
 mod respond;
 mod routes;
 mod rules;
 mod shared;
 mod snapshot;
 mod things;
+mod tus;
+mod uploads;
 mod world;
 mod write;
 
@@ -67,4 +75,5 @@ pub use edit::{Edit, OTHER_DEVICE};
 pub use fault::{Fault, RetryAfter, Rule, Scope};
 pub use options::{Log, Options, Revisions};
 pub use things::{Mutation, Resource, Tombstone};
+pub use uploads::Upload;
 pub use world::{Ending, Seen, World};

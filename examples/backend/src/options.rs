@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct Options {
     pub strict: bool,
     /// Bearer tokens that are accepted, each with its user's name. None (the default) accepts everybody.
     pub tokens: Option<BTreeMap<String, String>>,
+    /// How long an unfinished tus upload is kept. Default a day.
+    pub upload_lifetime: Duration,
     /// How much is remembered of what was received. Default [`Log::Full`].
     pub log: Log,
 }
@@ -47,6 +50,7 @@ impl Default for Options {
             named: BTreeSet::from(["listings".to_owned()]),
             strict: false,
             tokens: None,
+            upload_lifetime: Duration::from_secs(24 * 60 * 60),
             log: Log::Full,
         }
     }

@@ -17,7 +17,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use crate::fault::{Fault, RetryAfter};
+use crate::{
+    content::Content,
+    fault::{Fault, RetryAfter},
+};
 
 /// An answer as plain data: it can be stored and given again.
 #[derive(Debug, Clone)]
@@ -25,11 +28,13 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
     pub(crate) body: Bytes,
+    /// In place of `body`, what is too large to be held.
+    pub(crate) large: Option<Box<Content>>,
 }
 
 impl Answer {
     pub(crate) fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new() }
+        Self { status, headers: Vec::new(), body: Bytes::new(), large: None }
     }
 
     pub(crate) fn json(status: u16, value: &Value) -> Self {
@@ -37,7 +42,13 @@ impl Answer {
     }
 
     pub(crate) fn bytes(status: u16, content_type: &str, body: Bytes) -> Self {
-        Self { status, headers: vec![("content-type".into(), content_type.to_owned())], body }
+        Self { status, headers: vec![("content-type".into(), content_type.to_owned())], body, large: None }
+    }
+
+    /// The bytes of a thing.
+    pub(crate) fn content(content_type: &str, content: &Content) -> Self {
+        let large = content.file().map(|_| Box::new(content.clone()));
+        Self { large, ..Self::bytes(200, content_type, content.bytes()) }
     }
 
     /// An error as RFC 9457 has it.
@@ -67,8 +78,15 @@ impl Answer {
     }
 
     pub(crate) fn into_response(self, more: &BTreeMap<String, String>) -> Response {
-        let mut response = Response::new(Body::from(self.body));
-        *response.status_mut() = status(self.status);
+        let (code, body) = match &self.large {
+            None => (self.status, Body::from(self.body)),
+            Some(content) => content.stream().map_or((500, Body::empty()), |body| (self.status, body)),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status(code);
+        if let (Some(content), true) = (&self.large, code == self.status) {
+            response.headers_mut().insert(header::CONTENT_LENGTH, content.length.into());
+        }
         self.headers.iter().for_each(|(name, value)| set(&mut response, name, value));
         more.iter().for_each(|(name, value)| set(&mut response, name, value));
         response

@@ -4,44 +4,58 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    body::{Body, to_bytes},
     extract::{Path, Request, State},
-    http::{Method, request::Parts},
+    http::{HeaderValue, Method, header},
+    middleware::{Next, from_fn},
     response::Response,
     routing::any,
 };
-use sha2::{Digest, Sha256};
-use tower_http::cors::{Any, CorsLayer};
 
 use crate::{
     connection::Connection,
     fault::Subject,
     idempotency::{self, Verdict},
     journal::{Answered, Line},
+    receive::{Arrived, arrive, receive},
     respond::{self, Answer},
     rules::{Delay, Plan},
     shared::Shared,
+    tus,
     world::{Ending, Seen, World},
     write::{Call, Done, Target},
 };
-
-/// The largest body that is read, in bytes.
-const LARGEST: usize = 256 << 20;
 
 type Segments = Option<Path<Vec<(String, String)>>>;
 
 /// All routes but those under `/__control`.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let reads = CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::HEAD]).expose_headers(Any);
     Router::new()
         .route("/echo/{*rest}", any(echo))
+        .route("/uploads/{id}", any(tus::upload))
         .route("/{collection}", any(thing))
         .route("/{collection}/{key}", any(thing))
         .route("/{collection}/{key}/{nested}", any(thing))
         .route("/{collection}/{key}/{nested}/{nested_key}", any(thing))
         .fallback(thing)
-        .layer(reads)
+        .layer(from_fn(readable))
         .with_state(shared)
+}
+
+/// Pages of any origin may read; a preflight gets no leave for more, and is no request of the app. (The usual layer for this would answer
+/// every OPTIONS itself.)
+async fn readable(request: Request, next: Next) -> Response {
+    let preflight =
+        request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = if preflight { Response::default() } else { next.run(request).await };
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET,HEAD"),
+    ];
+    for (name, value) in allowed {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn echo(state: State<Arc<Shared>>, connection: Extension<Connection>, request: Request) -> Response {
@@ -55,18 +69,27 @@ async fn thing(
     request: Request,
 ) -> Response {
     let names = segments.map_or_else(Vec::new, |Path(pairs)| pairs.into_iter().map(|(_, value)| value).collect());
-    answer(state.0, connection.0, Target::of(names), request).await
+    let target = Target::of(names);
+    match tus::creates(&request, &target) {
+        true => tus::create(state.0, connection.0, target, request).await,
+        false => answer(state.0, connection.0, target, request).await,
+    }
 }
 
 async fn answer(shared: Arc<Shared>, connection: Connection, target: Target, request: Request) -> Response {
+    answered(shared, connection, target, request).await.unwrap_or_else(|early| early)
+}
+
+/// An `Err` is an answer that came early.
+async fn answered(
+    shared: Arc<Shared>,
+    connection: Connection,
+    target: Target,
+    request: Request,
+) -> Result<Response, Response> {
     let (head, body) = request.into_parts();
-    let Some(number) = shared.write(|world| arrive(world, &head, &target, &connection)) else {
-        connection.reset().await
-    };
-    let Some(call) = receive(&shared, number, target, head, body).await else {
-        return Answer::problem(413, "the body is too large, or was not sent in full")
-            .into_response(&Default::default());
-    };
+    let Arrived { number, cut } = arrive(&shared, &head, &target, &connection).await?;
+    let call = receive(&shared, &connection, number, target, head, body, cut).await?;
     let plan = shared.write(|world| plan(world, &call));
     let answered = if plan.is_prompt() {
         process(&shared, &connection, call, plan).await
@@ -78,66 +101,8 @@ async fn answer(shared: Arc<Shared>, connection: Connection, target: Target, req
     let ending = answered.as_ref().map_or(Ending::Reset, |response| Ending::Answered(response.status().as_u16()));
     shared.write(|world| world.ended(number, ending));
     match answered {
-        Some(response) => response,
+        Some(response) => Ok(response),
         None => connection.reset().await,
-    }
-}
-
-/// Takes a request into the log; None if its connection is to be reset at once.
-fn arrive(world: &mut World, head: &Parts, target: &Target, connection: &Connection) -> Option<u64> {
-    let number = world.arrived(Seen {
-        number: 0,
-        connection: connection.number,
-        method: head.method.to_string(),
-        path: head.uri.path().to_owned(),
-        query: head.uri.query().map(str::to_owned),
-        kind: target.kind().to_owned(),
-        key: target.key().map(str::to_owned),
-        user: world.user(&head.headers).1,
-        idempotency_key: idempotency::key(&head.headers).ok().flatten(),
-        sha256: None,
-        bytes: 0,
-        applied: false,
-        replayed: false,
-        faults: Vec::new(),
-        ending: Ending::Open,
-        headers: head.headers.clone(),
-    });
-    let subject = Subject {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        kind: target.kind(),
-        key: target.key(),
-        sync_key: head.headers.get("sync-key").and_then(|value| value.to_str().ok()),
-        body: &[],
-    };
-    if !world.rules.is_down(&subject) {
-        return Some(number);
-    }
-    world.note(number, |seen| seen.faults.push("down"));
-    world.ended(number, Ending::Reset);
-    None
-}
-
-/// Reads the body; None if it does not come in full.
-async fn receive(shared: &Shared, number: u64, target: Target, head: Parts, body: Body) -> Option<Call> {
-    let unfinished = Unfinished { shared, number };
-    let body = to_bytes(body, LARGEST).await.ok()?;
-    std::mem::forget(unfinished);
-    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let sha256 = hexadecimal(&Sha256::digest(&body));
-    Some(Call { number, method: head.method, path, target, headers: head.headers, body, sha256 })
-}
-
-/// Says in the log that a body never came in full, also when the handler is dropped with its connection.
-struct Unfinished<'a> {
-    shared: &'a Shared,
-    number: u64,
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        self.shared.write(|world| world.ended(self.number, Ending::Incomplete));
     }
 }
 
@@ -148,13 +113,14 @@ fn plan(world: &mut World, call: &Call) -> Plan {
         kind: call.target.kind(),
         key: call.target.key(),
         sync_key: call.header("sync-key"),
-        body: &call.body,
+        body: &call.body.bytes(),
+        length: call.body.length,
     };
     let plan = world.rules.plan(&subject);
     world.note(call.number, |seen| {
-        seen.sha256 = Some(call.sha256.clone());
-        seen.bytes = call.body.len() as u64;
-        seen.faults.clone_from(&plan.names);
+        seen.sha256 = Some(call.body.sha256.clone());
+        seen.bytes = call.body.length;
+        seen.faults.extend(&plan.names);
     });
     plan
 }
@@ -196,8 +162,8 @@ fn copied(shared: &Shared, connection: &Connection, call: &Call) -> Call {
             key: call.target.key().map(str::to_owned),
             user: world.user(&call.headers).1,
             idempotency_key: idempotency::key(&call.headers).ok().flatten(),
-            sha256: Some(call.sha256.clone()),
-            bytes: call.body.len() as u64,
+            sha256: Some(call.body.sha256.clone()),
+            bytes: call.body.length,
             applied: false,
             replayed: false,
             faults: vec!["duplicate"],
@@ -220,7 +186,7 @@ async fn come_late(shared: Arc<Shared>, connection: Connection, call: Call, dela
 }
 
 /// Spends the time that a request has to spend; None if the server stopped meanwhile.
-async fn wait(shared: &Arc<Shared>, connection: &Connection, delays: &[Delay]) -> Option<()> {
+pub(crate) async fn wait(shared: &Arc<Shared>, connection: &Connection, delays: &[Delay]) -> Option<()> {
     for delay in delays {
         let spent = async {
             match delay {
@@ -343,7 +309,7 @@ fn commit(
     let fingerprint = if taken.is_some() { call.fingerprint() } else { String::new() };
     if let Some(journal) = &mut world.journal {
         let answered = taken.as_ref().map(|taken| Answered::new(taken, &fingerprint, &answer));
-        if let Err(error) = journal.append(Line { applied: mutation, text: None, answered }, &call.body) {
+        if let Err(error) = journal.append(Line { applied: mutation, text: None, answered }, call.content()) {
             taken.iter().for_each(|taken| world.keys.release(taken));
             return Answer::problem(507, &format!("the journal cannot be written: {error}"));
         }

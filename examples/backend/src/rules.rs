@@ -43,6 +43,10 @@ pub(crate) struct Plan {
     pub(crate) before: Vec<Delay>,
     pub(crate) after: Vec<Delay>,
     pub(crate) without_id: bool,
+    /// The upload that it is for is lost.
+    pub(crate) lose: bool,
+    /// An older offset is told.
+    pub(crate) stale: bool,
     /// The request comes once more, at once.
     pub(crate) twice: bool,
     /// Copies of the request that come once these rules let them through.
@@ -101,15 +105,21 @@ impl Rules {
         }
     }
 
-    /// Whether the connection of a request whose head came in is to be reset.
-    pub(crate) fn is_down(&mut self, subject: &Subject<'_>) -> bool {
-        let down = self.list.iter_mut().rev().find(|active| {
-            active.rule.fault == Fault::Down && active.left() != Some(0) && active.rule.scope.matches(subject)
-        });
-        let Some(active) = down else { return false };
+    /// What shows as soon as the head of a request is in.
+    pub(crate) fn early(&mut self, subject: &Subject<'_>) -> Option<Fault> {
+        let meant = |fault: &Fault| match fault {
+            Fault::TooLarge { bytes } => subject.length > *bytes,
+            Fault::Cut { bytes } => subject.length >= *bytes,
+            _ => true,
+        };
+        let active = self.list.iter_mut().rev().find(|active| {
+            let Active { rule, .. } = &active;
+            rule.fault.is_early() && active.left() != Some(0) && rule.scope.matches(subject) && meant(&rule.fault)
+        })?;
         active.hits += 1;
+        let fault = active.rule.fault.clone();
         self.retire();
-        true
+        Some(fault)
     }
 
     /// What is to be done with a request, and counts it.
@@ -120,7 +130,7 @@ impl Rules {
         }
         for active in self.list.iter_mut().rev() {
             let shadowed = active.rule.fault.replaces_the_answer() && plan.instead.is_some();
-            let over = active.left() == Some(0) || active.rule.fault == Fault::Down;
+            let over = active.left() == Some(0) || active.rule.fault.is_early();
             if over || shadowed || !active.rule.scope.matches(subject) {
                 continue;
             }
@@ -152,6 +162,8 @@ impl Plan {
             Fault::Duplicate { late: false } => self.twice = true,
             Fault::Duplicate { late: true } => self.late.push(Delay::Gate(active.id, active.gate.clone())),
             Fault::WithoutId => self.without_id = true,
+            Fault::LoseUpload => self.lose = true,
+            Fault::StaleOffset => self.stale = true,
             Fault::Headers { headers } => self.headers.extend(headers.clone()),
             instead => {
                 self.instead = Some(instead.clone());

@@ -1,20 +1,29 @@
 //! The world behind its lock, and a bell that rings when it changes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::watch;
 
-use crate::world::World;
+use crate::{content::Bodies, world::World};
 
 /// The world behind its lock. The lock is never held across an await.
 pub(crate) struct Shared {
     world: Mutex<World>,
     changed: watch::Sender<u64>,
+    bodies: Arc<Bodies>,
 }
 
 impl Shared {
     pub(crate) fn new(world: World) -> Self {
-        Self { world: Mutex::new(world), changed: watch::Sender::new(0) }
+        Self { bodies: world.bodies.clone(), world: Mutex::new(world), changed: watch::Sender::new(0) }
+    }
+
+    /// Where contents are that do not fit in memory.
+    pub(crate) fn bodies(&self) -> &Path {
+        self.bodies.folder()
     }
 
     /// A panic in a caller's closure leaves the books in order, so a poisoned lock is taken all the same.

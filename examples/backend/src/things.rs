@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use crate::content::Content;
 
 /// How every id begins that this backend gives.
 const PREFIX: &str = "srv-";
@@ -56,6 +59,12 @@ pub struct Mutation {
     pub bytes: u64,
     /// SHA-256 of the body in hexadecimal.
     pub sha256: String,
+    /// What the file is called that came, by a form or by tus. Then media type, size and hash are the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What was told beside the file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
 }
 
 /// A thing that the backend holds, as it is now.
@@ -70,8 +79,11 @@ pub struct Resource {
     pub writes: u64,
     /// The strong entity tag, with its quotes.
     pub etag: String,
-    /// The content.
+    /// The content, if it is at most 1 MiB; empty otherwise.
     pub body: Bytes,
+    /// Where the content is, if it is larger.
+    pub file: Option<PathBuf>,
+    pub(crate) content: Content,
     /// The write that made it.
     pub first: Arc<Mutation>,
     /// The write that made it what it is.
@@ -133,7 +145,7 @@ impl Collection {
     }
 
     /// Does what a mutation says.
-    pub(crate) fn apply(&mut self, mutation: &Mutation, body: Bytes) {
+    pub(crate) fn apply(&mut self, mutation: &Mutation, content: Content) {
         let last = Arc::new(mutation.clone());
         let old = self.things.remove(&mutation.id);
         if mutation.method == "DELETE" {
@@ -154,7 +166,9 @@ impl Collection {
             key,
             writes: old.as_ref().map_or(1, |old| old.writes + 1),
             etag: format!("\"{}-{}\"", mutation.revision, &mutation.sha256[..16.min(mutation.sha256.len())]),
-            body,
+            body: content.bytes(),
+            file: content.file().map(Path::to_owned),
+            content,
             first: old.map_or_else(|| last.clone(), |old| old.first),
             last,
         };

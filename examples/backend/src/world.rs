@@ -1,17 +1,22 @@
 //! What a backend knows: what it received, what it applied, what it holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 
 use crate::{
+    content::Bodies,
     idempotency::Store,
     journal::Journal,
     options::{Log, Options, Revisions},
     rules::Rules,
     snapshot::Snapshot,
     things::{Collection, Mutation, Resource, Tombstone},
+    uploads::{Upload, Uploads},
 };
 
 /// How many requests [`Log::Full`] remembers.
@@ -91,6 +96,8 @@ pub struct World {
     pub(crate) rules: Rules,
     pub(crate) keys: Store,
     pub(crate) journal: Option<Journal>,
+    pub(crate) bodies: Arc<Bodies>,
+    pub(crate) uploads: Uploads,
     pub(crate) collections: HashMap<String, Collection>,
     pub(crate) snapshots: Vec<Snapshot>,
     requests: VecDeque<Seen>,
@@ -106,7 +113,7 @@ pub struct World {
 }
 
 impl World {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, bodies: Bodies) -> Self {
         Self {
             log: options.log,
             idempotent: options.idempotency,
@@ -117,6 +124,8 @@ impl World {
             rules: Rules::default(),
             keys: Store::default(),
             journal: None,
+            bodies: Arc::new(bodies),
+            uploads: Uploads::new(options.upload_lifetime),
             collections: HashMap::new(),
             snapshots: Vec::new(),
             requests: VecDeque::new(),
@@ -190,6 +199,11 @@ impl World {
     /// What is remembered of a deleted thing, by the key that a client had chosen or by its canonical id. None while there is such a thing.
     pub fn tombstone(&self, collection: &str, key: &str) -> Option<&Tombstone> {
         self.collections.get(collection)?.tombstone(key)
+    }
+
+    /// The uploads that were begun by tus and are not finished, oldest first.
+    pub fn uploads(&self) -> impl Iterator<Item = &Upload> {
+        self.uploads.unfinished()
     }
 
     /// How many requests are held by that rule now.

@@ -1,10 +1,12 @@
 //! What a request does to the world, and its proper answer.
 
 use axum::http::{HeaderMap, Method};
-use bytes::Bytes;
 
 use crate::{
     answers,
+    content::Content,
+    digest,
+    form::Form,
     judge::Subject,
     options::Revisions,
     respond::Answer,
@@ -59,8 +61,9 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) sha256: String,
+    pub(crate) body: Content,
+    /// What is in the body, if that is a form, or why it is none.
+    pub(crate) form: Option<Result<Form, String>>,
 }
 
 impl Call {
@@ -75,7 +78,7 @@ impl Call {
 
     /// What must be the same when a request comes again under the same idempotency key.
     pub(crate) fn fingerprint(&self) -> String {
-        format!("{} {} {}", self.method, self.path, self.sha256)
+        format!("{} {} {}", self.method, self.path, self.body.sha256)
     }
 
     /// The path takes a write of this sort.
@@ -88,12 +91,28 @@ impl Call {
         }
     }
 
+    /// What is stored of it.
+    pub(crate) fn content(&self) -> &Content {
+        match &self.form {
+            Some(Ok(form)) => &form.file,
+            _ => &self.body,
+        }
+    }
+
+    /// The form in its body.
+    fn form(&self) -> Option<&Form> {
+        self.form.as_ref()?.as_ref().ok()
+    }
+
     /// `Sync-Revision`, unless it is nonsense.
     pub(crate) fn revision(&self) -> Option<u64> {
         self.header("sync-revision")?.parse().ok()
     }
 
     fn content_type(&self) -> &str {
+        if let Some(form) = self.form() {
+            return &form.content_type;
+        }
         self.header("content-type").unwrap_or("application/octet-stream")
     }
 }
@@ -124,6 +143,12 @@ impl World {
         if !call.is_allowed() {
             return Answer::problem(405, "not here").into();
         }
+        if let Some(Err(why)) = &call.form {
+            return Answer::problem(400, &format!("the form cannot be read: {why}")).into();
+        }
+        if digest::differs(&call.headers, &call.body.sha256) {
+            return Answer::problem(400, "what came is not what the digest says").into();
+        }
         let subject = self.subject(call);
         if let Some(refusal) = self.refuses(call, &subject, idempotency_key.as_deref()) {
             return refusal.into();
@@ -143,19 +168,26 @@ impl World {
             device: call.header("sync-device").filter(|_| aware).map(str::to_owned),
             user,
             content_type: call.content_type().to_owned(),
-            bytes: call.body.len() as u64,
-            sha256: call.sha256.clone(),
+            bytes: call.content().length,
+            sha256: call.content().sha256.clone(),
+            name: call.form().and_then(|form| form.name.clone()),
+            fields: call.form().map(|form| form.fields.clone()).unwrap_or_default(),
         };
         let was_there = matches!(subject, Subject::Thing(_));
-        self.apply(&mutation, call.body.clone());
-        Done { answer: self.answer(call, &mutation, was_there), mutation: Some(mutation) }
+        let mut content = call.content().clone();
+        if let Err(error) = content.keep(self.bodies.folder()) {
+            return Answer::problem(507, &format!("it cannot be stored: {error}")).into();
+        }
+        self.apply(&mutation, content);
+        let answer = digest::repeated(self.answer(call, &mutation, was_there), &call.headers, &call.body.sha256);
+        Done { answer, mutation: Some(mutation) }
     }
 
     /// Books a mutation and does it.
-    pub(crate) fn apply(&mut self, mutation: &Mutation, body: Bytes) {
+    pub(crate) fn apply(&mut self, mutation: &Mutation, content: Content) {
         self.applied_one(mutation);
         if mutation.collection != "echo" {
-            self.collections.entry(mutation.collection.clone()).or_default().apply(mutation, body);
+            self.collections.entry(mutation.collection.clone()).or_default().apply(mutation, content);
         }
     }
 

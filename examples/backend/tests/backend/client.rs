@@ -96,6 +96,35 @@ impl Ask {
         Ok(Reply { status, head: head.to_owned(), body: body.to_owned() })
     }
 
+    /// Sends it, and the bytes of the answer's body.
+    pub(crate) async fn bytes_from(self, backend: &Backend) -> Vec<u8> {
+        let mut stream = TcpStream::connect(("127.0.0.1", backend.port())).await.unwrap();
+        stream.write_all(&self.header("Connection", "close").bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        assert!(bytes.starts_with(b"HTTP/1.1 200"));
+        bytes.split_off(end + 4)
+    }
+
+    /// Sends its head and so many bytes of its body, and leaves it at that.
+    pub(crate) async fn starting(self, backend: &Backend, bytes: usize) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", backend.port())).await.unwrap();
+        let all = self.bytes();
+        stream.write_all(&all[..all.len() - self.body.len() + bytes]).await.unwrap();
+        stream
+    }
+
+    /// Sends its head only, and reads the answer.
+    pub(crate) async fn head_only(self, backend: &Backend) -> Reply {
+        let mut stream = self.starting(backend, 0).await;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Reply { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
     /// Sends it to a backend that answers.
     pub(crate) async fn to(self, backend: &Backend) -> Reply {
         self.send(backend.port()).await.unwrap()
