@@ -7,7 +7,7 @@ use super::{
     Claim, Done, Promoted, Settle, Verdict,
     fault::Fault,
     feed,
-    sql::{Batch, places, rows},
+    sql::{Batch, padded, places, rows},
     tx::{Fed, Tx},
 };
 use crate::error::Result;
@@ -36,11 +36,8 @@ pub(super) const BOUND: u64 = 1 << 53;
 const SET_UP: &str = "
 CREATE TEMP VIEW settling AS SELECT NULL AS seq, NULL AS verdict, NULL AS reason, NULL AS possibly_sent, NULL AS canonical_id,
     NULL AS revision, NULL AS etag, NULL AS present, NULL AS status, NULL AS last_error, NULL AS attempted, NULL AS now;
-CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq IS NOT NULL BEGIN
-    -- The server may hold our revision now.
-    UPDATE lanes SET revision = max(revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0))
-        WHERE NEW.verdict NOT IN ('acked', 'unsent', 'unsent again')
-          AND lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
+-- What nearly all settlements are, so it does nothing that only others need.
+CREATE TEMP TRIGGER settling_acked INSTEAD OF INSERT ON settling WHEN NEW.verdict = 'acked' BEGIN
     -- An ACK says that what the server holds is ours, under whatever revision it gave it: what follows goes above that.
     UPDATE lanes SET touched_at = NEW.now,
             revision = max(revision, NEW.revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0)),
@@ -49,7 +46,19 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
                 CASE WHEN action IS 'delete' THEN NULL ELSE coalesce(NEW.canonical_id, lanes.canonical_id) END,
                 CASE WHEN action IS 'delete' THEN NULL ELSE NEW.etag END,
                 CASE WHEN action IS 'delete' THEN 'no' ELSE 'yes' END FROM entries WHERE seq = NEW.seq)
-        WHERE NEW.verdict = 'acked' AND lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
+        WHERE lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
+    -- The request and the payload go with the change of the state.
+    UPDATE entries SET state = 'acked', reason = NULL, lost = 0, possibly_sent = 0, forced = 0,
+            canonical_id = coalesce(NEW.canonical_id, CASE WHEN action IS NOT 'delete'
+                THEN (SELECT l.canonical_id FROM lanes l WHERE l.lane = entries.lane) END, canonical_id),
+            status = coalesce(NEW.status, status), last_error = NEW.last_error, attempts = attempts + NEW.attempted, updated_at = NEW.now
+        WHERE seq = NEW.seq AND state = 'inflight';
+END;
+CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq IS NOT NULL AND NEW.verdict <> 'acked' BEGIN
+    -- The server may hold our revision now.
+    UPDATE lanes SET revision = max(revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0))
+        WHERE NEW.verdict NOT IN ('unsent', 'unsent again')
+          AND lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
     -- A conflict says what somebody else wrote. A write that is meant all the same goes above it, and so does what follows.
     UPDATE lanes SET touched_at = NEW.now, seen = max(seen, NEW.revision),
             revision = CASE NEW.verdict WHEN 'rebase' THEN max(revision, NEW.revision) ELSE revision END,
@@ -64,9 +73,9 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
     DELETE FROM requests WHERE (NEW.verdict IN ('unsent', 'not applied', 'rebase', 'lost', 'conflict') OR sealed = x'') AND seq = NEW.seq
         AND EXISTS (SELECT 1 FROM entries WHERE seq = NEW.seq AND state = 'inflight');
     UPDATE entries SET
-            state = CASE NEW.verdict WHEN 'acked' THEN 'acked' WHEN 'failed' THEN 'failed' WHEN 'conflict' THEN 'failed'
-                WHEN 'lost' THEN 'superseded' ELSE 'pending' END,
-            reason = CASE NEW.verdict WHEN 'acked' THEN NULL WHEN 'failed' THEN NEW.reason WHEN 'conflict' THEN 'conflict'
+            state = CASE NEW.verdict WHEN 'failed' THEN 'failed' WHEN 'conflict' THEN 'failed' WHEN 'lost' THEN 'superseded'
+                ELSE 'pending' END,
+            reason = CASE NEW.verdict WHEN 'failed' THEN NEW.reason WHEN 'conflict' THEN 'conflict'
                 WHEN 'lost' THEN NULL ELSE reason END,
             lost = (NEW.verdict = 'lost'), notice = max(notice, NEW.verdict IN ('lost', 'conflict')),
             possibly_sent = CASE NEW.verdict WHEN 'unsent again' THEN possibly_sent WHEN 'unknown' THEN possibly_sent
@@ -76,7 +85,7 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
             revision = CASE WHEN NEW.verdict IN ('unsent', 'rebase') THEN NULL ELSE revision END,
             base = CASE NEW.verdict WHEN 'rebase' THEN max(base, NEW.revision) ELSE base END,
             key_suffix = key_suffix + (NEW.verdict IN ('not applied', 'rebase')),
-            canonical_id = coalesce(NEW.canonical_id, CASE WHEN NEW.verdict IN ('acked', 'lost', 'conflict') AND action IS NOT 'delete'
+            canonical_id = coalesce(NEW.canonical_id, CASE WHEN NEW.verdict IN ('lost', 'conflict') AND action IS NOT 'delete'
                 THEN (SELECT l.canonical_id FROM lanes l WHERE l.lane = entries.lane) END, canonical_id),
             status = coalesce(NEW.status, status), last_error = NEW.last_error, attempts = attempts + NEW.attempted,
             updated_at = NEW.now, lane = CASE NEW.verdict WHEN 'conflict' THEN NULL ELSE lane END
@@ -153,11 +162,6 @@ pub(super) async fn apply(
     Ok(Done { claimed, promoted })
 }
 
-/// Rows of a multi-row statement: a power of two, the rest of it empty, so that few texts are enough for all batches.
-fn padded(rows: usize) -> usize {
-    rows.next_power_of_two()
-}
-
 /// This database is an older copy, or has one: what it holds back may have been sent by the other. Entries that froze nothing
 /// yet belong to the new device.
 pub(super) fn push_renewal(batch: &mut Batch, device: Uuid) {
@@ -187,7 +191,7 @@ pub(super) fn push_settles(batch: &mut Batch, settles: &[Settle], now: i64) {
         for settle in settles {
             push_settle(batch, settle, now);
         }
-        push_nothing(batch, (all - settles.len()) * WIDTH);
+        batch.bind_nothing((all - settles.len()) * WIDTH);
     }
 }
 
@@ -232,13 +236,7 @@ pub(super) fn push_claims(batch: &mut Batch, claims: &[Claim], now: i64) {
             batch.bind(claim.seq).bind(i64::from(claim.generation)).bind(claim.request.clone());
             batch.bind_u64(claim.revision).bind(now);
         }
-        push_nothing(batch, (all - claims.len()) * WIDTH);
-    }
-}
-
-fn push_nothing(batch: &mut Batch, values: usize) {
-    for _ in 0..values {
-        batch.bind(None::<i64>);
+        batch.bind_nothing((all - claims.len()) * WIDTH);
     }
 }
 

@@ -1,6 +1,6 @@
 //! New entries: one multi-row insert for as many callers as there are.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -10,37 +10,25 @@ use super::{
     fault::Fault,
     feed::{self, Changed},
     relations, spooled,
-    sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, places, rows},
+    sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, padded, places, rows},
     tx::Tx,
     writer::Job,
 };
 use crate::{
-    entry::State,
+    entry::{Queue, State},
     error::{Error, Result},
 };
 
-/// Rows per statement: SQLite takes 32 766 values, an entry has 20.
-const CHUNK: usize = 500;
-/// Values of one entry.
-const WIDTH: usize = 20;
+/// Rows per statement: SQLite takes 32 766 values, and keeps a statement of this size prepared.
+const CHUNK: usize = 256;
+/// Ids per question.
+const IDS: usize = 500;
 
-/// One statement for an entry, its payload and its lane, so that a batch is one statement too, and needs neither
-/// `BEGIN` nor `COMMIT` around it. `most` is the quota; NULL when it was looked at before.
+/// Refuses a batch that was inserted without a look at the quota before.
 /// Temporary: belongs to the write connection.
 const SET_UP: &str = "
-CREATE TEMP VIEW inbox AS SELECT NULL AS id, NULL AS account, NULL AS kind, NULL AS key, NULL AS queue, NULL AS content_type, NULL AS bytes,
-    NULL AS device, NULL AS now, NULL AS most, NULL AS generation, NULL AS key_id, NULL AS wrapped_key, NULL AS digest, NULL AS params, NULL AS body,
-    NULL AS action, NULL AS payload_version, NULL AS annihilates, NULL AS unmet;
-CREATE TEMP TRIGGER inbox_insert INSTEAD OF INSERT ON inbox BEGIN
-    INSERT INTO lanes (account, kind, key, touched_at) SELECT NEW.account, NEW.kind, NEW.key, NEW.now
-        WHERE NEW.key IS NOT NULL AND NOT EXISTS (SELECT 1 FROM lanes WHERE account = NEW.account AND kind = NEW.kind AND key = NEW.key);
-    INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, action, payload_version,
-            annihilates, unmet, head, lane, base)
-        SELECT NEW.id, NEW.account, NEW.kind, NEW.key, NEW.queue, NEW.content_type, NEW.bytes, NEW.device, NEW.now, NEW.now, NEW.action,
-               NEW.payload_version, NEW.annihilates, NEW.unmet, NEW.key IS NULL, l.lane, coalesce(l.seen, 0)
-        FROM (SELECT 1) LEFT JOIN lanes l ON l.account = NEW.account AND l.kind = NEW.kind AND l.key = NEW.key;
-    INSERT INTO payloads (seq, generation, key_id, wrapped_key, digest, params, body)
-        VALUES (last_insert_rowid(), NEW.generation, NEW.key_id, NEW.wrapped_key, NEW.digest, NEW.params, NEW.body);
+CREATE TEMP VIEW quota AS SELECT NULL AS account, NULL AS most;
+CREATE TEMP TRIGGER quota_insert INSTEAD OF INSERT ON quota BEGIN
     SELECT RAISE(ABORT, 'quota') FROM (SELECT sum(n) AS n FROM counts WHERE account = NEW.account AND state IN ('pending', 'inflight', 'failed'))
         WHERE n > NEW.most;
 END;";
@@ -50,6 +38,7 @@ pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Faul
     sqlx::raw_sql(SET_UP).execute(connection).await?;
     Ok(())
 }
+
 /// The literal predicate of `entries_lane` and the quota.
 const LIVE: &str = "state IN ('pending', 'inflight', 'failed')";
 
@@ -66,8 +55,6 @@ type Lane<'e> = (&'e str, &'e str, &'e str);
 struct Insert<'e> {
     entry: &'e NewEntry,
     now: i64,
-    /// The quota, if it was not looked at before.
-    most: Option<u64>,
 }
 
 /// What the database held before.
@@ -126,7 +113,7 @@ pub(super) async fn apply(
                 before.existing.insert(entry.id, existing_from(entry));
             }
             *before.live.entry(entry.account.clone()).or_default() += 1;
-            inserts.push(Insert { entry, now: *now, most: None });
+            inserts.push(Insert { entry, now: *now });
             if !entry.parents.is_empty() || entry.annihilates || entry.file.is_some() {
                 // What it does to others depends on what is there when it comes in.
                 take(tx, device, &inserts);
@@ -159,24 +146,32 @@ pub(super) async fn commit_plain(
     jobs: &mut [&mut Job<Enqueue, Vec<Inserted>>],
 ) -> Result<Vec<Changed>, Fault> {
     let mut inserts = Vec::new();
+    let mut quotas: BTreeMap<&str, u64> = BTreeMap::new();
     for job in jobs {
         let Enqueue { entries, limit, now } = &job.input;
-        inserts.extend(entries.iter().map(|entry| Insert { entry, now: *now, most: Some(*limit) }));
+        for entry in entries {
+            let most = quotas.entry(&entry.account).or_insert(*limit);
+            *most = (*most).min(*limit);
+            inserts.push(Insert { entry, now: *now });
+        }
         job.answer = Some(Ok(vec![Inserted::New; entries.len()]));
     }
     let mut batch = Batch::default();
-    let alone = inserts.len() <= CHUNK;
-    if !alone {
-        batch.push("BEGIN IMMEDIATE");
-    }
+    batch.push("BEGIN IMMEDIATE");
     push_inserts(&mut batch, device, &inserts);
-    if !alone {
-        batch.push("COMMIT");
+    for (account, most) in quotas {
+        batch.push("INSERT INTO temp.quota (account, most) VALUES (?, ?)");
+        batch.bind(account.to_owned()).bind_u64(most);
     }
-    let feed = feed::push_changes(&mut batch);
+    batch.push("COMMIT");
+    // An entry without a key changes no other one.
+    let keyed = inserts.iter().any(|insert| insert.entry.key.is_some());
+    let feed = keyed.then(|| feed::push_changes(&mut batch));
     let answers = batch.run(connection).await?;
     let mut changes: Vec<Changed> = inserts.iter().map(Insert::change).collect();
-    changes.extend(feed::changes(&answers[feed])?);
+    if let Some(feed) = feed {
+        changes.extend(feed::changes(&answers[feed])?);
+    }
     Ok(changes)
 }
 
@@ -188,7 +183,7 @@ async fn look(tx: &mut Tx<'_>, jobs: &[&mut Job<Enqueue, Vec<Inserted>>]) -> Res
     let ids: Vec<Uuid> = all().filter(|entry| entry.chosen_id || redo).map(|entry| entry.id).collect();
     let live = push_live(&mut tx.batch, &accounts);
     let (mut found, mut buried) = (Vec::new(), Vec::new());
-    for ids in ids.chunks(CHUNK) {
+    for ids in ids.chunks(IDS) {
         buried.push(tx.batch.push(&format!("SELECT id FROM tombstones WHERE id IN ({})", places(ids.len()))));
         for id in ids {
             tx.batch.bind_id(*id);
@@ -310,7 +305,7 @@ fn growth<'e>(entries: impl Iterator<Item = &'e &'e NewEntry>, runs: &HashMap<La
         growth += 1;
         let Some(lane) = lane_of(entry) else { continue };
         let run = runs.entry(lane).or_default();
-        if entry.queue == crate::entry::Queue::Latest {
+        if entry.queue == Queue::Latest {
             growth -= i64::try_from(*run).unwrap_or(i64::MAX);
             *run = 1;
         } else {
@@ -339,6 +334,15 @@ fn existing_from(entry: &NewEntry) -> Existing {
 }
 
 impl Insert<'_> {
+    /// Whether all that a statement binds once is the same.
+    fn is_like(&self, other: &Self) -> bool {
+        let (one, next) = (self.entry, other.entry);
+        (&one.account, &one.kind, &one.content_type) == (&next.account, &next.kind, &next.content_type)
+            && (one.queue, one.action, one.annihilates) == (next.queue, next.action, next.annihilates)
+            && (one.payload_version, one.parents.len()) == (next.payload_version, next.parents.len())
+            && (one.payload.generation, one.payload.key_id) == (next.payload.generation, next.payload.key_id)
+    }
+
     fn change(&self) -> Changed {
         let NewEntry { id, kind, account, .. } = self.entry;
         Changed {
@@ -356,33 +360,98 @@ fn take(tx: &mut Tx<'_>, device: Uuid, inserts: &[Insert<'_>]) {
     tx.changes.extend(inserts.iter().map(Insert::change));
 }
 
+/// Multi-row statements on the tables themselves: through a view with a trigger each row would cost half as much again. What
+/// neighbours have in common is bound once.
 fn push_inserts(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
-    for inserts in inserts.chunks(CHUNK) {
-        batch.push(&format!(
-            "INSERT INTO temp.inbox (id, account, kind, key, queue, content_type, bytes, device, now, most, \
-                 generation, key_id, wrapped_key, digest, params, body, action, payload_version, annihilates, unmet) VALUES {}",
-            rows(inserts.len(), WIDTH)
-        ));
-        for Insert { entry, now, most } in inserts {
-            let payload = &entry.payload;
-            batch.bind_id(entry.id).bind(entry.account.clone()).bind(entry.kind.clone()).bind(entry.key.clone());
-            batch
-                .bind(entry.queue.as_str())
-                .bind(entry.content_type.clone())
-                .bind_u64(entry.bytes)
-                .bind_id(device)
-                .bind(*now);
-            batch.bind(most.map(|most| i64::try_from(most).unwrap_or(i64::MAX)));
-            batch.bind(i64::from(payload.generation)).bind(payload.key_id.to_vec());
-            batch
-                .bind(payload.wrapped_key.clone())
-                .bind(payload.digest.clone())
-                .bind(payload.params.clone())
-                .bind(payload.body.clone());
-            batch.bind(entry.action.map(|action| action.as_str())).bind(i64::from(entry.payload_version));
-            // As many as there could be: those that are met already are taken off once they are in.
-            let parents = i64::try_from(entry.parents.len()).unwrap_or(i64::MAX);
-            batch.bind(i64::from(entry.annihilates)).bind(parents);
+    for alike in inserts.chunk_by(|one, next| one.is_like(next)) {
+        for inserts in alike.chunks(CHUNK) {
+            push_lanes(batch, inserts);
+            push_entries(batch, device, inserts);
+            push_payloads(batch, inserts);
         }
+    }
+}
+
+/// What is known of a thing begins with the first entry of its lane.
+fn push_lanes(batch: &mut Batch, inserts: &[Insert<'_>]) {
+    const WIDTH: usize = 2;
+    let keyed: Vec<(&String, i64)> =
+        inserts.iter().filter_map(|Insert { entry, now }| Some((entry.key.as_ref()?, *now))).collect();
+    let (Some(Insert { entry, .. }), false) = (inserts.first(), keyed.is_empty()) else { return };
+    let all = padded(keyed.len());
+    batch.push(&format!(
+        "WITH common (account, kind) AS (SELECT ?, ?), fresh (key, now) AS (VALUES {}) \
+         INSERT INTO lanes (account, kind, key, touched_at) SELECT c.account, c.kind, f.key, f.now FROM fresh f CROSS JOIN common c \
+         WHERE f.key IS NOT NULL ON CONFLICT DO NOTHING",
+        rows(all, WIDTH)
+    ));
+    batch.bind(entry.account.clone()).bind(entry.kind.clone());
+    for (key, now) in &keyed {
+        batch.bind((*key).clone()).bind(*now);
+    }
+    batch.bind_nothing((all - keyed.len()) * WIDTH);
+}
+
+/// In order: SQLite gives out rising numbers. The lanes are there by now.
+fn push_entries(batch: &mut Batch, device: Uuid, inserts: &[Insert<'_>]) {
+    const WIDTH: usize = 4;
+    let Some(Insert { entry, .. }) = inserts.first() else { return };
+    let all = padded(inserts.len());
+    batch.push(&format!(
+        "WITH common (account, kind, queue, content_type, device, action, payload_version, annihilates, unmet) \
+             AS (SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?), \
+         fresh (id, key, bytes, now) AS (VALUES {}) \
+         INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, action, payload_version, \
+             annihilates, unmet, head, lane, base) \
+         SELECT f.id, c.account, c.kind, f.key, c.queue, c.content_type, f.bytes, c.device, f.now, f.now, c.action, c.payload_version, \
+             c.annihilates, c.unmet, f.key IS NULL, l.lane, coalesce(l.seen, 0) \
+         FROM fresh f CROSS JOIN common c LEFT JOIN lanes l ON l.account = c.account AND l.kind = c.kind AND l.key = f.key \
+         WHERE f.id IS NOT NULL",
+        rows(all, WIDTH)
+    ));
+    batch
+        .bind(entry.account.clone())
+        .bind(entry.kind.clone())
+        .bind(entry.queue.as_str())
+        .bind(entry.content_type.clone());
+    batch.bind_id(device).bind(entry.action.map(|action| action.as_str())).bind(i64::from(entry.payload_version));
+    // As many as there could be: those that are met already are taken off once they are in.
+    let parents = i64::try_from(entry.parents.len()).unwrap_or(i64::MAX);
+    batch.bind(i64::from(entry.annihilates)).bind(parents);
+    for Insert { entry, now } in inserts {
+        batch.bind_id(entry.id).bind(entry.key.clone()).bind_u64(entry.bytes).bind(*now);
+    }
+    batch.bind_nothing((all - inserts.len()) * WIDTH);
+}
+
+/// Of the entries that were inserted right before: theirs are the highest numbers, without a gap.
+fn push_payloads(batch: &mut Batch, inserts: &[Insert<'_>]) {
+    const WIDTH: usize = 5;
+    let Some(Insert { entry, .. }) = inserts.first() else { return };
+    let all = padded(inserts.len());
+    batch.push(&format!(
+        "WITH common (last, generation, key_id) AS (SELECT (SELECT max(seq) FROM entries), ?, ?), \
+         fresh (place, wrapped_key, digest, params, body) AS (VALUES {}) \
+         INSERT INTO payloads (seq, generation, key_id, wrapped_key, digest, params, body) \
+         SELECT c.last - f.place, c.generation, c.key_id, f.wrapped_key, f.digest, f.params, f.body FROM fresh f CROSS JOIN common c \
+         WHERE f.place IS NOT NULL",
+        rows(all, WIDTH)
+    ));
+    batch.bind(i64::from(entry.payload.generation)).bind(entry.payload.key_id.to_vec());
+    for (place, Insert { entry, .. }) in inserts.iter().enumerate() {
+        let payload = &entry.payload;
+        batch.bind_u64((inserts.len() - 1 - place) as u64);
+        batch.bind(payload.wrapped_key.clone()).bind(payload.digest.clone());
+        batch.bind(payload.params.clone()).bind(payload.body.clone());
+    }
+    batch.bind_nothing((all - inserts.len()) * WIDTH);
+    let replaces = entry.queue == Queue::Latest && inserts.iter().any(|insert| insert.entry.key.is_some());
+    if replaces && inserts.len() > 1 {
+        // Replaced by another one of this very batch, before they had a payload that could go.
+        batch.push(
+            "UPDATE payloads SET body = NULL, params = NULL WHERE seq IN \
+                 (SELECT seq FROM entries WHERE seq > (SELECT max(seq) FROM entries) - ? AND state = 'superseded')",
+        );
+        batch.bind_u64(inserts.len() as u64);
     }
 }

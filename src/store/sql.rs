@@ -11,9 +11,8 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 
-/// Statements are kept prepared up to this length of text; longer ones are multi-row inserts, whose text differs from
-/// batch to batch.
-const CACHED_TEXT: usize = 8 * 1024;
+/// Statements are kept prepared up to this length of text; longer ones are batches of batches, which differ from time to time.
+const CACHED_TEXT: usize = 16 * 1024;
 
 /// Statements to run in order, in one hop. Only `?` placeholders: sqlx carries their position across `;`.
 #[derive(Default)]
@@ -48,6 +47,13 @@ impl Batch {
     /// Adds an unsigned number; nothing here reaches 2^63.
     pub(super) fn bind_u64(&mut self, value: u64) -> &mut Self {
         self.bind(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+
+    /// Adds so many NULLs, for rows that are there to make a statement a known one.
+    pub(super) fn bind_nothing(&mut self, values: usize) {
+        for _ in 0..values {
+            self.bind(None::<i64>);
+        }
     }
 
     /// Adds an id.
@@ -94,6 +100,14 @@ pub(super) fn rows(count: usize, width: usize) -> String {
         let _ = write!(text, "{}{row}", if n == 0 { "" } else { "," });
     }
     text
+}
+
+/// How many rows a statement for `rows` rows has: the rest of them are empty and left out by a condition of the statement. A few
+/// texts are then enough for all batches, and stay prepared. At most a third is wasted.
+pub(super) fn padded(rows: usize) -> usize {
+    let above = rows.next_power_of_two();
+    let between = above / 4 * 3;
+    if rows <= between && above >= 4 { between } else { above }
 }
 
 /// `?,?,?`
