@@ -38,6 +38,7 @@ impl Rules {
     /// The app has no credentials to give yet.
     pub(super) fn no_credentials(&mut self, attempt: &Attempt, why: String, now: Duration) -> Judgement {
         self.end(&attempt.kind, &attempt.origin, attempt.probe);
+        self.origin(&attempt.origin).pace.answered();
         let level = self.origin(&attempt.origin).auth.next_level();
         let due = self.own(level, now);
         let auth = &mut self.origin(&attempt.origin).auth;

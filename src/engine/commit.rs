@@ -1,9 +1,8 @@
 //! One commit for what finished and what begins, and what follows from it.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
-    attempt::send,
     drain::{DATABASE_REST, Drain, Place, Stage},
     rules::{Judgement, Next},
 };
@@ -14,16 +13,23 @@ use crate::{
     store::{Claim, Done, Settle, Verdict},
 };
 
+/// How long a settlement waits for others while the wire is busy.
+const GATHER: Duration = Duration::from_millis(2);
+/// So many settlements are worth a commit.
+const ENOUGH: usize = 32;
+
 impl Drain {
     pub(super) fn begin_commit(&mut self) {
         let nothing = self.claims.is_empty() && self.settles.is_empty() && self.floors.is_empty();
-        if nothing || self.committing.is_some() || self.rest_until.is_some() {
+        if nothing || self.committing.is_some() || self.rest_until.is_some() || self.gathers() {
             return;
         }
+        self.gather_until = None;
         self.carried = (std::mem::take(&mut self.claims), std::mem::take(&mut self.settles));
         let (claims, settles) = self.carried.clone();
         let floors = std::mem::take(&mut self.floors);
         let (store, wall) = (self.parts.store.clone(), self.parts.clock.wall());
+        self.rules.commit_begins();
         self.committing = Some(Box::pin(async move {
             for (name, left) in floors {
                 let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -33,6 +39,13 @@ impl Drain {
         }));
     }
 
+    /// While the claims of the last commit keep the wire busy there is no hurry: the next one then carries more.
+    pub(super) fn gathers(&self) -> bool {
+        let only_settles = self.claims.is_empty() && self.floors.is_empty() && self.settles.len() < ENOUGH;
+        let waits = self.gather_until.is_some_and(|until| until > self.now());
+        only_settles && waits && !self.paused && !self.is_exiting() && self.rules.lasts(self.lines.lengths())
+    }
+
     pub(super) fn committed(&mut self, done: Result<Done>) {
         let (claims, settles) = std::mem::take(&mut self.carried);
         let done = match done {
@@ -40,6 +53,7 @@ impl Drain {
             Err(error) => return self.not_committed(claims, settles, &error),
         };
         self.rests = 0;
+        self.rules.commit_ends();
         for settle in settles {
             self.settled(settle.seq);
         }
@@ -70,7 +84,7 @@ impl Drain {
     }
 
     /// Nothing is sent although it is claimed, or may be.
-    fn unclaim(&mut self, seq: i64) {
+    pub(super) fn unclaim(&mut self, seq: i64) {
         let Some(Place { attempt, .. }) = self.places.get(&seq) else { return };
         self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
         let judgement = Judgement::unsent(attempt.was_possibly_sent);
@@ -78,14 +92,12 @@ impl Drain {
     }
 
     fn claimed(&mut self, seq: i64) {
-        let paused = self.parts.board.paused();
+        let now = self.now();
         let Some(place) = self.places.get_mut(&seq) else { return };
         match std::mem::replace(&mut place.stage, Stage::Sent) {
-            // `pause` has returned by now, or is about to.
-            Stage::Claiming(_) if paused => self.unclaim(seq),
             Stage::Claiming(prepared) => {
-                let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
-                self.sent.spawn(send(*prepared, transport, credentials));
+                place.stage = Stage::Lined(prepared);
+                self.lines.push(&place.attempt, now);
             }
             Stage::Doomed(judgement) => {
                 let attempt = place.attempt.clone();
@@ -105,12 +117,14 @@ impl Drain {
     }
 
     pub(super) fn settle(&mut self, seq: i64, mut judgement: Judgement) {
+        let now = self.now();
         let Some(place) = self.places.get_mut(&seq) else { return };
         self.floors.extend(judgement.floor.take());
         if let Next::Wait { due, .. } = judgement.next {
             // Before the commit: whoever hears of it and looks must find why the entry waits.
             self.parts.board.post_backoff(seq, Some(Backoff::Until(due)));
         }
+        self.gather_until.get_or_insert(now + GATHER);
         self.settles.push(Settle {
             seq,
             status: judgement.status,

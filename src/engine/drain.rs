@@ -19,6 +19,7 @@ use super::{
     attempt::{Finished, Sent},
     feed::{Feed, Waits},
     keys::KeyHold,
+    line::Lines,
     prepare::Prepared,
     rules::{Allowance, Attempt, Judgement, Rules},
 };
@@ -53,6 +54,8 @@ pub(super) enum Stage {
     Claiming(Box<Prepared>),
     /// As above, but it is claimed only to be failed.
     Doomed(Box<Judgement>),
+    /// It is claimed and waits for its turn on the wire.
+    Lined(Box<Prepared>),
     /// On the wire.
     Sent,
     /// Its settlement waits for the next commit, or is in it.
@@ -69,6 +72,7 @@ pub(super) struct Drain {
     pub(super) waits: Waits,
     pub(super) places: HashMap<i64, Place>,
     pub(super) claims: Vec<Claim>,
+    pub(super) lines: Lines,
     /// Entries whose payload has an older form than their endpoint takes.
     pub(super) outdated: Vec<(String, Head, Loaded)>,
     pub(super) settles: Vec<Settle>,
@@ -82,6 +86,8 @@ pub(super) struct Drain {
     pub(super) committing: Option<Committing>,
     /// What the commit under way carries, to be put back if it fails.
     pub(super) carried: (Vec<Claim>, Vec<Settle>),
+    /// Until when the next commit may wait for more to carry.
+    pub(super) gather_until: Option<Duration>,
     pub(super) rest_until: Option<Duration>,
     /// Errors of the database in a row.
     pub(super) rests: u32,
@@ -107,6 +113,7 @@ impl Drain {
             waits: Waits::default(),
             places: HashMap::new(),
             claims: Vec::new(),
+            lines: Lines::default(),
             outdated: Vec::new(),
             settles: Vec::new(),
             floors: Vec::new(),
@@ -118,6 +125,7 @@ impl Drain {
             sent: JoinSet::new(),
             committing: None,
             carried: Default::default(),
+            gather_until: None,
             rest_until: None,
             rests: 0,
             missed_look: None,
@@ -155,6 +163,7 @@ impl Drain {
     pub(super) async fn turn(&mut self) {
         let wakes = self.parts.wake.take();
         self.absorb(wakes).await;
+        self.send_lined_up();
         self.release_due();
         self.prune_if_many();
         self.end_rest().await;
@@ -201,12 +210,18 @@ impl Drain {
         self.parts.clock.now()
     }
 
+    pub(super) fn is_exiting(&self) -> bool {
+        self.exiting
+    }
+
     fn may_pick(&mut self) -> bool {
         // Somebody else may have had the key from its source meanwhile.
         if self.parts.keys.cached(&self.account).is_some() {
             self.key.granted();
         }
-        !self.exiting && !self.paused && self.rest_until.is_none() && !self.key.holds(self.now())
+        // What is read while a commit is under way waits for the next one anyway; after it, as much again is read at once.
+        let free = self.committing.is_none() && self.rest_until.is_none() && !self.gathers();
+        free && !self.exiting && !self.paused && !self.key.holds(self.now())
     }
 
     /// After a rest, what could not be read is read.
@@ -262,6 +277,10 @@ impl Drain {
         if self.paused && wakes == Wakes::of(Wake::Enqueued) {
             // Whatever came is found when delivery resumes.
             return;
+        }
+        if wakes.has(Wake::Changed) {
+            // What they were made of may be another by now.
+            self.give_back_lined_up();
         }
         let rewind = [Wake::Changed, Wake::Retry, Wake::Others, Wake::Paused].into_iter().any(|wake| wakes.has(wake));
         self.look_or_rest(rewind).await;
@@ -339,6 +358,7 @@ impl Drain {
                 place.stage = Stage::Doomed(Box::new(Judgement::unsent(true)));
             }
         }
+        self.give_back_lined_up();
         for settle in &mut self.settles {
             if let Verdict::Unsent { was_possibly_sent } = &mut settle.verdict {
                 *was_possibly_sent = true;
@@ -360,9 +380,12 @@ impl Drain {
     /// The next moment at which something may be done without a wake. With nothing waiting there is none.
     fn next_due(&mut self) -> Option<Duration> {
         let now = self.now();
-        let mut due = [self.waits.next_due(), self.nudge_due].into_iter().flatten().min();
+        let mut due = [self.waits.next_due(), self.nudge_due, self.lines.next_due()].into_iter().flatten().min();
         if self.paused || self.exiting || self.rest_until.is_some() {
             return self.rest_until;
+        }
+        if self.gathers() {
+            return due.into_iter().chain(self.gather_until).min();
         }
         let key = self.key.due().unwrap_or_default();
         let mut earlier = |at: Duration| due = Some(due.map_or(at, |due: Duration| due.min(at)));

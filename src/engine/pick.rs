@@ -6,6 +6,7 @@ use super::{
     drain::{Drain, Place, Stage},
     feed::WINDOW,
     keys::KeyHold,
+    line::MOST_LINED_UP,
     prepare::{Means, Prepared, Unready, prepare, wire_revision},
     rules::{Allowance, Attempt, Judgement, Next, SLOW_RETRY},
 };
@@ -71,6 +72,7 @@ impl Drain {
         for endpoint in self.parts.settings.endpoints() {
             if let Some(origin) = endpoint.url.origin(self.base.as_ref()) {
                 self.rules.place(&endpoint.kind, &origin);
+                self.rules.endpoint(&endpoint.kind).repeats = endpoint.if_unknown == IfUnknown::Retry;
             }
         }
         let mut none = true;
@@ -102,6 +104,7 @@ impl Drain {
     /// Lines up the claims of everything that may begin now. Heads that were replaced meanwhile are no reason to stop looking:
     /// no wake would tell of those behind them.
     pub(super) async fn pick(&mut self) -> Result<()> {
+        self.rules.may_line_up = self.bytes_lined_up() < MOST_LINED_UP;
         loop {
             let mut candidates = Vec::new();
             if let Err(error) = self.gather(&mut candidates).await {

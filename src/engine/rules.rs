@@ -12,6 +12,7 @@ use super::{
     auth::Unauthorized,
     conflict::Standing,
     gate::{Gate, Pass, Why},
+    pace::Pace,
 };
 use crate::{
     board::{Because, Held},
@@ -104,13 +105,11 @@ pub(super) enum Allowance {
     None { until: Option<Duration> },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Origin {
     pub(super) circuit: Gate,
     pub(super) auth: Gate,
-    /// Attempts at once: grows with every success, so that a recovered server is not run over.
-    limit: usize,
-    inflight: usize,
+    pub(super) pace: Pace,
     pub(super) silent: Vec<i64>,
     pub(super) unauthorized: Vec<i64>,
     pub(super) successes: u64,
@@ -120,9 +119,22 @@ pub(super) struct Origin {
     pub(super) renewed: Option<u64>,
 }
 
+/// What becomes of a claim whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is sent.
+    Go,
+    /// Others are on the wire.
+    Wait,
+    /// It is given back unsent.
+    Back,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Endpoint {
     pub(super) origin: String,
+    /// What is claimed and was never sent does no harm should the process end: it is sent again.
+    pub(super) repeats: bool,
     pub(super) gate: Gate,
     pub(super) refusals: Option<(u16, Vec<i64>)>,
     pub(super) faulty: Vec<i64>,
@@ -140,6 +152,8 @@ pub(super) struct Rules {
     base: Duration,
     cap: Duration,
     concurrency: usize,
+    /// What is lined up already is little enough for more of it.
+    pub(super) may_line_up: bool,
     random: Arc<dyn Random>,
     /// Credentials come from a provider, which is asked and tells nothing by itself.
     pub(super) provided: bool,
@@ -166,6 +180,7 @@ impl Rules {
             base: Duration::from_millis(retry.base_ms),
             cap: Duration::from_millis(retry.cap_ms),
             concurrency: retry.concurrency,
+            may_line_up: true,
             random,
             provided: false,
             origins: HashMap::new(),
@@ -189,17 +204,10 @@ impl Rules {
     }
 
     pub(super) fn origin(&mut self, origin: &str) -> &mut Origin {
-        self.origins.entry(origin.to_owned()).or_insert_with(|| Origin {
-            circuit: Gate::default(),
-            auth: Gate::default(),
-            limit: 1,
-            inflight: 0,
-            silent: Vec::new(),
-            unauthorized: Vec::new(),
-            successes: 0,
-            renewals: 0,
-            renewed: None,
-        })
+        if !self.origins.contains_key(origin) {
+            self.origins.insert(origin.to_owned(), Origin::default());
+        }
+        self.origins.get_mut(origin).expect("it was put in right before")
     }
 
     pub(super) fn endpoint(&mut self, kind: &str) -> &mut Endpoint {
@@ -219,18 +227,47 @@ impl Rules {
                 Pass::Shut { until } => return Allowance::None { until },
             }
         }
-        let room = origin.limit.saturating_sub(origin.inflight);
-        match (room, probe) {
+        match (origin.pace.room(self.concurrency, endpoint.repeats && self.may_line_up && !probe), probe) {
             (0, _) => Allowance::None { until: None },
             (_, true) => Allowance::Some(1),
             (room, false) => Allowance::Some(room),
         }
     }
 
+    /// Whether what is claimed may go out now. A hold that came since sends it back, but for the probe, which is there to find out.
+    pub(super) fn passage(&self, attempt: &Attempt, now: Duration) -> Passage {
+        let (Some(endpoint), Some(origin)) = (self.endpoints.get(&attempt.kind), self.origins.get(&attempt.origin))
+        else {
+            return Passage::Back;
+        };
+        let free = || [&origin.circuit, &origin.auth, &endpoint.gate].iter().all(|gate| gate.pass(now) == Pass::Free);
+        match attempt.probe || free() {
+            false => Passage::Back,
+            true if origin.pace.has_wire() => Passage::Go,
+            true => Passage::Wait,
+        }
+    }
+
+    /// Whether what is lined up for any of these origins keeps its wire busy until another commit is done.
+    pub(super) fn lasts<'o>(&self, mut lines: impl Iterator<Item = (&'o str, usize)>) -> bool {
+        lines.any(|(origin, length)| self.origins.get(origin).is_some_and(|origin| origin.pace.lasts(length)))
+    }
+
+    /// A commit has begun.
+    pub(super) fn commit_begins(&mut self) {
+        self.origins.values_mut().for_each(|origin| origin.pace.commit_begins());
+    }
+
+    /// It is done.
+    pub(super) fn commit_ends(&mut self) {
+        let concurrency = self.concurrency;
+        self.origins.values_mut().for_each(|origin| origin.pace.commit_ends(concurrency));
+    }
+
     /// An attempt takes its place. Answers whether it probes a gate, which lets no other pass meanwhile.
     pub(super) fn begin(&mut self, kind: &str, origin: &str, now: Duration) -> bool {
         let place = self.origin(origin);
-        place.inflight += 1;
+        place.pace.begin();
         let mut probe = false;
         for gate in [&mut place.circuit, &mut place.auth] {
             probe |= gate.pass(now) == Pass::Probe;
@@ -245,7 +282,7 @@ impl Rules {
     /// The place is free again: the answer is there, or the claim did not take.
     pub(super) fn end(&mut self, kind: &str, origin: &str, probe: bool) {
         let place = self.origin(origin);
-        place.inflight = place.inflight.saturating_sub(1);
+        place.pace.end();
         if probe {
             place.circuit.set_probing(false);
             place.auth.set_probing(false);
@@ -297,6 +334,7 @@ impl Rules {
     /// What the answer means. The attempt is over with it.
     pub(super) fn judge(&mut self, attempt: &Attempt, answer: &Answer, now: Duration) -> Judgement {
         self.end(&attempt.kind, &attempt.origin, attempt.probe);
+        self.origin(&attempt.origin).pace.answered();
         let mut judgement = self.verdict(attempt, &answer.outcome, now);
         if let Some(pause) = answer.pause {
             let until = Some(now + pause);
@@ -315,7 +353,7 @@ impl Rules {
         let origin = self.origin(&attempt.origin);
         origin.circuit.success(now);
         origin.auth.success(now);
-        origin.limit = (origin.limit * 2).min(concurrency);
+        origin.pace.quicken(concurrency);
         origin.silent.clear();
         origin.unauthorized.clear();
         origin.successes += 1;
@@ -337,7 +375,7 @@ impl Rules {
     }
 
     pub(super) fn slow_down(&mut self, origin: &str) {
-        self.origin(origin).limit = 1;
+        self.origin(origin).pace.slow_down();
     }
 
     /// Whether others of the endpoint got through since this entry was last answered with a hold: then the fault is its own,

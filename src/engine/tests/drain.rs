@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::engine::{Parts, drain::Drain, rules::Allowance};
 use crate::{
     board::Board,
-    clock::{SystemClock, SystemRandom},
+    clock::{Clock, SystemClock, SystemRandom},
     config::{Config, Settings},
     entry::State,
     error::Error,
@@ -25,7 +25,7 @@ use crate::{
 
 /// A server that takes everything, and counts.
 #[derive(Default)]
-struct Willing {
+pub(super) struct Willing {
     taken: AtomicU64,
 }
 
@@ -36,15 +36,20 @@ impl Transport for Willing {
     }
 }
 
-struct Bench {
-    drain: Drain,
-    outbox: Outbox,
-    store: Store,
-    server: Arc<Willing>,
+pub(super) struct Bench<T = Willing> {
+    pub(super) drain: Drain,
+    pub(super) parts: Parts,
+    pub(super) outbox: Outbox,
+    pub(super) store: Store,
+    pub(super) server: Arc<T>,
     _folder: TempDir,
 }
 
 async fn bench() -> Bench {
+    bench_on(Willing::default(), Arc::new(SystemClock::default())).await
+}
+
+pub(super) async fn bench_on<T: Transport>(server: T, clock: Arc<dyn Clock>) -> Bench<T> {
     let folder = TempDir::new().unwrap();
     let store = Store::open(folder.path(), 0).await.unwrap().store;
     let config: Config = serde_json::from_value(json!({
@@ -52,10 +57,11 @@ async fn bench() -> Bench {
         "endpoints": {
             "form": { "method": "PUT", "url": "/forms/{key}" },
             "note": { "method": "POST", "url": "https://other.example.com/notes" },
+            "once": { "method": "POST", "url": "https://other.example.com/payments", "ifUnknown": "hold" },
         },
     }))
     .unwrap();
-    let (clock, server) = (Arc::new(SystemClock::default()), Arc::new(Willing::default()));
+    let server = Arc::new(server);
     let parts = Parts {
         store: store.clone(),
         settings: Arc::new(Settings::new(config, Vec::new()).unwrap()),
@@ -77,10 +83,11 @@ async fn bench() -> Bench {
         board: parts.board.clone(),
         folder: parts.folder.clone(),
     });
-    Bench { drain: Drain::new(parts, Arc::new(AtomicU64::new(0))), outbox, store, server, _folder: folder }
+    let drain = Drain::new(parts.clone(), Arc::new(AtomicU64::new(0)));
+    Bench { drain, parts, outbox, store, server, _folder: folder }
 }
 
-impl Bench {
+impl<T> Bench<T> {
     async fn form(&self) -> Uuid {
         let options = EnqueueOptions { key: Some("a".into()), ..EnqueueOptions::default() };
         self.outbox.enqueue("form", Payload::json(&json!({})).unwrap(), options).await.unwrap().id

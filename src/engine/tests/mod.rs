@@ -2,4 +2,5 @@
 
 mod conflict;
 mod drain;
+mod line;
 mod verdict;
