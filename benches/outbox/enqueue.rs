@@ -1,6 +1,6 @@
 //! `enqueue`, encrypted and durable, against what an app would write by hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use sqlx::{
     SqlitePool,
@@ -32,8 +32,8 @@ pub async fn many_callers(report: &mut Report) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let each = ROWS_PER_ROUND / CALLERS;
-        let took = timed(callers(|| enqueue(device.outbox.clone(), each))).await;
-        let bare = timed(callers(|| insert(Arc::clone(&pool), each / 10))).await;
+        let took = timed(callers_of(CALLERS, || enqueue(device.outbox.clone(), each))).await;
+        let bare = timed(callers_of(CALLERS, || insert(Arc::clone(&pool), each / 10))).await;
         // The first round warms both up.
         if round > 0 {
             ours.push(rate(each * CALLERS, took));
@@ -43,8 +43,8 @@ pub async fn many_callers(report: &mut Report) {
     report.ratio("enqueue, 64 callers", ours, ("a pool with a write mutex", theirs), 10.0);
 }
 
-async fn callers<F: Future<Output = ()> + Send + 'static>(work: impl Fn() -> F) {
-    let tasks: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(work())).collect();
+async fn callers_of<F: Future<Output = ()> + Send + 'static>(number: usize, work: impl Fn() -> F) {
+    let tasks: Vec<_> = (0..number).map(|_| tokio::spawn(work())).collect();
     for task in tasks {
         task.await.expect("it ends");
     }
@@ -69,23 +69,19 @@ async fn insert(pool: Arc<Mutex<SqlitePool>>, rows: usize) {
     }
 }
 
-/// One caller, against a bare autocommit insert of the same bytes.
+/// One caller, against a bare autocommit insert of the same bytes. Both as a task of the runtime, as an app's commands are: from a
+/// thread of its own every await would also cost a switch of threads.
 pub async fn one_caller(report: &mut Report) {
     const ROWS: usize = 500;
     let folder = tempfile::tempdir().expect("a folder");
     let device = Device::open(&folder.path().join("ours"), "http://127.0.0.1:9").await;
     let _engine = device.start_paused().await;
     let mut connection = bare(folder.path()).await;
-    let payload = kibibyte();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let took = timed(async {
-            for _ in 0..ROWS {
-                device.note(&payload, None).await;
-            }
-        });
-        let took = took.await;
-        let bare = timed(async {
+        let took = timed(callers_of(1, || enqueue(device.outbox.clone(), ROWS))).await;
+        let task = tokio::spawn(async move {
+            let start = Instant::now();
             for _ in 0..ROWS {
                 sqlx::query("INSERT INTO entries (id, body) VALUES (?, ?)")
                     .bind(Uuid::now_v7().as_bytes().to_vec())
@@ -94,8 +90,10 @@ pub async fn one_caller(report: &mut Report) {
                     .await
                     .expect("it is inserted");
             }
+            (connection, start.elapsed())
         });
-        let bare = bare.await;
+        let bare;
+        (connection, bare) = task.await.expect("it ends");
         if round > 0 {
             ours.push(rate(ROWS, took));
             theirs.push(rate(ROWS, bare));
