@@ -7,7 +7,7 @@ use super::{
     Claim, Done, Promoted, Settle, Verdict,
     fault::Fault,
     feed,
-    sql::{Batch, padded, places, rows},
+    sql::{Batch, places, rows},
     tx::{Fed, Tx},
 };
 use crate::error::Result;
@@ -182,7 +182,7 @@ pub(super) fn push_renewal(batch: &mut Batch, device: Uuid) {
 pub(super) fn push_settles(batch: &mut Batch, settles: &[Settle], now: i64) {
     const WIDTH: usize = 12;
     for settles in settles.chunks(CHUNK) {
-        let all = padded(settles.len());
+        let all = settles.len().next_power_of_two();
         batch.push(&format!(
             "INSERT INTO temp.settling (seq, verdict, reason, possibly_sent, canonical_id, revision, etag, present, status, last_error, \
                  attempted, now) VALUES {}",
@@ -227,7 +227,7 @@ fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
 pub(super) fn push_claims(batch: &mut Batch, claims: &[Claim], now: i64) {
     const WIDTH: usize = 5;
     for claims in claims.chunks(CHUNK) {
-        let all = padded(claims.len());
+        let all = claims.len().next_power_of_two();
         batch.push(&format!(
             "INSERT INTO temp.claiming (seq, generation, request, revision, now) VALUES {}",
             rows(all, WIDTH)

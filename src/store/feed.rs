@@ -56,11 +56,13 @@ pub(super) fn changes(rows: &[SqliteRow]) -> Result<Vec<Changed>, Fault> {
     states.map(changed).collect()
 }
 
-/// Adds the statements that read and empty the feed: state changes (answered number), then promoted heads, then the
-/// emptying.
+/// Adds the statements that read and empty the feed: state changes (answered number) as one row, since every row costs a wake of whoever
+/// waits for it, then promoted heads, then the emptying.
 pub(super) fn push(batch: &mut Batch) -> usize {
-    let first =
-        batch.push("SELECT seq, id, kind, state, account, conflict FROM temp.feed WHERE what = 'state' ORDER BY rowid");
+    // In order: there is no other way through the feed than by its rowid.
+    let first = batch.push(
+        "SELECT json_group_array(json_array(seq, hex(id), kind, state, account, conflict)) AS changes FROM temp.feed WHERE what = 'state'",
+    );
     batch.push(
         // CROSS: the feed is always the smaller one, which SQLite cannot know.
         "SELECT DISTINCT e.seq, e.lane, e.account, e.kind FROM temp.feed f CROSS JOIN entries e ON e.seq = f.seq \
@@ -70,8 +72,22 @@ pub(super) fn push(batch: &mut Batch) -> usize {
     first
 }
 
-/// Reads a row of the first statement.
-pub(super) fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
+/// Reads the row of the first statement: each change with the number of its entry.
+pub(super) fn all_changed(rows: &[SqliteRow]) -> Result<Vec<(i64, Changed)>, Fault> {
+    type Noted<'n> = (i64, &'n str, String, Option<&'n str>, String, i64);
+    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+    let damaged = || Fault::damaged("feed");
+    let noted: Vec<Noted<'_>> = serde_json::from_str(get::<&str>(row, "changes")?).map_err(|_| damaged())?;
+    let changes = noted.into_iter().map(|(seq, id, kind, state, account, conflict)| {
+        let id = Uuid::try_parse(id).map_err(|_| damaged())?;
+        let (state, account) = (state.and_then(State::parse), account.into());
+        Ok((seq, Changed { id, kind, state, account, conflict: conflict != 0 }))
+    });
+    changes.collect()
+}
+
+/// Reads a row of [`push_changes`].
+fn changed(row: &SqliteRow) -> Result<Changed, Fault> {
     Ok(Changed {
         id: get_id(row, "id")?,
         kind: get(row, "kind")?,

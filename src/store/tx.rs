@@ -6,7 +6,7 @@ use super::{
     Promoted,
     fault::Fault,
     feed::{self, Changed},
-    sql::{Answers, Batch, get},
+    sql::{Answers, Batch},
 };
 use crate::entry::State;
 
@@ -58,10 +58,9 @@ impl<'c> Tx<'c> {
         let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
         (self.unread, self.committed) = (false, self.last);
         let mut claimed = Vec::new();
-        for row in answers.get(first).into_iter().flatten() {
-            let change = feed::changed(row)?;
+        for (seq, change) in feed::all_changed(&answers[first])? {
             if change.state == Some(State::Inflight) {
-                claimed.push(get(row, "seq")?);
+                claimed.push(seq);
             }
             self.changes.push(change);
         }
@@ -92,9 +91,7 @@ impl<'c> Tx<'c> {
         let first = feed::push(&mut self.batch);
         self.batch.push("COMMIT");
         let answers = std::mem::take(&mut self.batch).run(self.connection).await?;
-        for row in answers.get(first).into_iter().flatten() {
-            self.changes.push(feed::changed(row)?);
-        }
+        self.changes.extend(feed::all_changed(&answers[first])?.into_iter().map(|(_, change)| change));
         Ok(self.changes)
     }
 }

@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 
 /// Callers whose commands share a commit at most.
 pub(super) const GROUP: usize = 256;
+/// How often the writer lets others run to see whether they join in.
+const MOST_YIELDS: usize = 8;
 
 /// What a caller wants, what it gets, and where it waits.
 pub(super) struct Job<I, O> {
@@ -120,7 +122,12 @@ impl Writer {
     /// Runs until every handle is gone or `close` was called, and finishes what was queued by then.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut commands = Vec::with_capacity(GROUP);
+        let mut answered = 0;
         while queue.recv_many(&mut commands, GROUP).await > 0 {
+            if answered > 1 {
+                gather(&mut queue, &mut commands).await;
+            }
+            answered = commands.len();
             let mut group = Vec::with_capacity(commands.len());
             for command in commands.drain(..) {
                 if command.alone() {
@@ -321,6 +328,23 @@ impl Writer {
             .await?;
         self.owner = owner;
         Ok(())
+    }
+}
+
+/// Several callers were answered right before, and may be about to ask again: one commit for all of them costs little more than one for
+/// those who were quickest. Waits for nobody who is not running.
+async fn gather(queue: &mut mpsc::Receiver<Command>, commands: &mut Vec<Command>) {
+    for _ in 0..MOST_YIELDS {
+        tokio::task::yield_now().await;
+        let before = commands.len();
+        while commands.len() < GROUP
+            && let Ok(command) = queue.try_recv()
+        {
+            commands.push(command);
+        }
+        if commands.len() == before {
+            return;
+        }
     }
 }
 
