@@ -61,7 +61,7 @@ impl Outbox {
         let asked = self.asked(kind, options)?;
         let account = self.account().await?;
         let needed: Vec<Uuid> = asked.parents.iter().filter(|parent| parent.needs_id).map(|parent| parent.id).collect();
-        self.check_references(&account, needed.into_iter()).await?;
+        self.check_references(&account, needed).await?;
         // Before anything is copied: without a key it would be for nothing. It is not held meanwhile, or a rotation could not end.
         drop(self.master_key(&account).await?);
         let order = self.order(&account, &asked).await?;
