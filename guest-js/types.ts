@@ -266,7 +266,8 @@ export interface EnqueueOptions {
   /** How it relates to others of its lane. Default: the endpoint's, which is `latest` for `PUT` and `every` for all else. */
   queue?: Queue | undefined
   /**
-   * A UUID of your own, such as `newId()`, which makes the call idempotent: the same id and bytes answer the first receipt. Default: a
+   * A UUID of your own, such as `newId()`, which makes the call idempotent: the same id and bytes answer the first receipt. For one
+   * mutation only, also when its entry is long pruned: the server knows it by this id, and would apply nothing else under it. Default: a
    * new one.
    */
   id?: string | undefined

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { breaches } from './check.mjs'
+import { missing } from './names.mjs'
 import { rules } from './rules.mjs'
 
 const clean = {
@@ -84,9 +85,35 @@ const cases = [
   },
 ]
 
+const documents = [
+  { text: '- `a_test_that_is_there` (tests/a.rs)', caught: [] },
+  { text: '- `a_test_that_is_gone` (tests/a.rs)', caught: ['there is no test a_test_that_is_gone'] },
+  { text: '- `a_test_that_is_there` (tests/b.rs)', caught: ['tests/b.rs has no test a_test_that_is_there'] },
+  { text: '- `what it does in so many words` (tests/b.rs)', caught: ['tests/b.rs has no test what it does in so many words'] },
+  { text: 'more in tests/gone.rs.', caught: ['there is no tests/gone.rs'] },
+]
+
+/** @returns {string[]} what the checker of documents got wrong */
+function wrongOfDocuments() {
+  const root = mkdtempSync(join(tmpdir(), 'names-'))
+  try {
+    mkdirSync(join(root, 'tests'))
+    writeFileSync(join(root, 'tests/a.rs'), 'fn a_test_that_is_there() {}')
+    writeFileSync(join(root, 'tests/b.rs'), '')
+    return documents.flatMap(({ text, caught }) => {
+      writeFileSync(join(root, 'doc.md'), text)
+      const found = missing(root, ['doc.md'])
+      const expected = caught.map((line) => `doc.md: ${line}`)
+      return JSON.stringify(found) === JSON.stringify(expected) ? [] : [`${text}: expected ${expected}, found ${found}`]
+    })
+  } finally {
+    rmSync(root, { recursive: true })
+  }
+}
+
 /** @returns {string[]} what the checker got wrong */
 export function selfTest() {
-  const wrong = []
+  const wrong = wrongOfDocuments()
   for (const { name, files, caught } of cases) {
     const src = mkdtempSync(join(tmpdir(), 'layout-'))
     try {
@@ -105,5 +132,5 @@ export function selfTest() {
   return wrong
 }
 
-/** How many trees the self-test looks at. */
-export const trees = cases.length
+/** How many trees and documents the self-test looks at. */
+export const trees = cases.length + documents.length

@@ -115,6 +115,10 @@ pub struct EnqueueOptions {
     pub queue: Option<Queue>,
     /// Names the mutation: enqueueing the same once more under the same id answers the first receipt. Default: a fresh
     /// UUID version 7. With an id of its own an entry can be referred to before it has a receipt.
+    ///
+    /// An id is for one mutation, for ever: it is the idempotency key that the server knows it by. Once the entry is pruned
+    /// (`retention.settled`) nothing here knows the id any more, and a server that does would take another mutation under it for a
+    /// repeat of the first, and apply nothing.
     #[serde(default)]
     pub id: Option<Uuid>,
     /// What it does to the thing. Default: it is written, and what is known of the thing decides whether that creates or changes it.
