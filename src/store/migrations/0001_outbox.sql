@@ -263,17 +263,15 @@ CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL A
               WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq);
 END;
 
--- Settled, or gone from its lane with a conflict: the next one is first.
+-- Settled, or gone from its lane with a conflict: the next one is first. A lane has one head, so when that one goes there is none, and
+-- when another one goes it is still there; to look for it would be to look at the whole lane.
 CREATE TRIGGER entries_leave AFTER UPDATE OF state ON entries
-    WHEN OLD.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed')
+    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state IN ('pending', 'inflight', 'failed')
         AND (NEW.state IN ('acked', 'superseded') OR NEW.lane IS NULL) BEGIN
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
-          AND NOT EXISTS (
-            SELECT 1 FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
 END;
 
 -- One that comes back takes its old place, but lets go first what is under way or may have been sent.
@@ -293,14 +291,11 @@ CREATE TRIGGER entries_return AFTER UPDATE OF state ON entries
 END;
 
 CREATE TRIGGER entries_gone AFTER DELETE ON entries
-    WHEN OLD.lane IS NOT NULL AND OLD.state IN ('pending', 'inflight', 'failed') BEGIN
+    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state IN ('pending', 'inflight', 'failed') BEGIN
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
-          AND NOT EXISTS (
-            SELECT 1 FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
+            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
 END;
 
 -- What nobody will send again goes in the same commit.
