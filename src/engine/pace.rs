@@ -1,9 +1,9 @@
 //! How many attempts of one origin may be under way, and how many may be claimed before there is room for them on the wire.
 
 /// Claims ahead of the wire are at most this many times the requests that it takes at once.
-const MOST_AHEAD: usize = 4;
-/// And at most this many times what was answered during the last commit: as much is sent while the next one is under way, as much
-/// again must be left by then, and the rest is what makes one commit carry many.
+const MOST_AHEAD: usize = 6;
+/// And at most this many times what was answered during the last commit. Half of it is what one commit claims, so that it carries many;
+/// the other half is what is sent until it is done, with as much again should it take longer.
 const COMMITS_AHEAD: usize = 4;
 
 /// The pace of one origin.
@@ -84,7 +84,7 @@ impl Pace {
 
     /// Whether `lined_up` claims last until a commit is done that has not begun.
     pub(super) fn lasts(&self, lined_up: usize) -> bool {
-        lined_up > 0 && lined_up > self.ahead / COMMITS_AHEAD
+        lined_up > self.ahead / 2
     }
 }
 
@@ -116,14 +116,14 @@ mod tests {
     #[test]
     fn claims_run_ahead_by_what_a_few_commits_take_and_by_a_few_times_the_wire_at_most() {
         assert_eq!(Pace::wide(3).room(8, true), 8 + 12);
-        assert_eq!(Pace::wide(1_000).room(8, true), 8 + 32);
+        assert_eq!(Pace::wide(1_000).room(8, true), 8 + 48);
         assert_eq!(Pace::wide(1_000).room(8, false), 8, "where a claim alone has a price");
     }
 
     #[test]
     fn never_more_are_on_the_wire_than_the_limit() {
         let mut pace = Pace::wide(1_000);
-        (0..40).for_each(|_| pace.begin());
+        (0..56).for_each(|_| pace.begin());
         let sent = std::iter::from_fn(|| pace.has_wire().then(|| pace.sent())).count();
         assert_eq!(sent, 8);
         pace.answered();

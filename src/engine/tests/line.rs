@@ -30,7 +30,7 @@ use crate::{
 
 const ORIGIN: &str = "https://other.example.com";
 const WIDTH: usize = 8;
-const AHEAD: usize = 32;
+const AHEAD: usize = 48;
 
 /// A server that answers when it is let, and keeps count.
 struct Reluctant {
@@ -124,7 +124,7 @@ fn lined_up(drain: &Drain) -> usize {
     drain.places.values().filter(|place| matches!(place.stage, Stage::Lined(_))).count()
 }
 
-/// Forty entries: eight on the wire, the others claimed.
+/// Eight entries on the wire, the others claimed.
 async fn ahead(reachable: bool) -> (Bench<Reluctant>, Arc<Still>) {
     let clock = Arc::new(Still::default());
     let mut bench = bench_on(Reluctant::new(reachable), clock.clone()).await;
