@@ -99,11 +99,11 @@ impl Standing {
         self.former_keys.iter().find(same).is_some_and(|key| key.revision == held)
     }
 
-    /// A revision above all that were used here, or the one of this write under a key of another: in this database no two writes
-    /// of a lane have one revision.
+    /// A revision above all that were used here, or the one of this write under a key of another, or under one that this one never had:
+    /// in this database no two writes of a lane have one revision.
     fn is_unheard(&self, learned: &Learned, held: u64) -> bool {
         let ours = learned.device.as_deref().is_some_and(|device| self.is_ours(device));
-        let other = learned.idempotency_key.is_some() && self.suffix(learned).is_none();
+        let other = learned.idempotency_key.is_some() && self.suffix(learned).is_none_or(|n| n > self.key_suffix);
         ours && (held > self.lane_revision.max(self.revision) || held == self.revision && other)
     }
 
