@@ -23,7 +23,8 @@ pub(super) fn parents(id: Uuid, payload: &Payload, options: &EnqueueOptions) -> 
     let mut needs_id: BTreeMap<Uuid, bool> = options.after.iter().map(|id| (*id, false)).collect();
     needs_id.extend(references(payload, &options.params).into_iter().map(|id| (id, true)));
     checked(id, needs_id.len(), needs_id.contains_key(&id))?;
-    Ok(needs_id.into_iter().map(|(id, needs_id)| Parent { id, needs_id }).collect())
+    let parent = |(id, needs_id)| Parent { id, needs_id, told: options.after.contains(&id) };
+    Ok(needs_id.into_iter().map(parent).collect())
 }
 
 /// What a payload and params refer to, each once.

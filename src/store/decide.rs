@@ -124,7 +124,7 @@ fn push_theirs(batch: &mut Batch, which: &str, now: i64, bind: impl Fn(&mut Batc
 /// one, or why it cannot refer to what the new payload names.
 pub(super) async fn edit(tx: &mut Tx<'_>, edit: &Edit, now: i64) -> Result<Result<bool, Error>, Fault> {
     for reference in &edit.references {
-        let parent = Parent { id: *reference, needs_id: true };
+        let parent = Parent { id: *reference, needs_id: true, told: false };
         if let Some(refusal) = relations::refused(tx, &edit.account, edit.id, &parent).await? {
             return Ok(Err(refusal));
         }
@@ -146,7 +146,7 @@ pub(super) async fn edit(tx: &mut Tx<'_>, edit: &Edit, now: i64) -> Result<Resul
     bind(batch);
     push_references(batch, &which, &edit.references, &bind);
     for reference in &edit.references {
-        relations::push_dependency(batch, edit.id, &Parent { id: *reference, needs_id: true });
+        relations::push_dependency(batch, edit.id, &Parent { id: *reference, needs_id: true, told: false });
     }
     batch.push(&format!(
         "INSERT INTO lanes (account, kind, key, touched_at) SELECT account, kind, key, ? FROM entries WHERE key IS NOT NULL AND {which} \
@@ -176,17 +176,20 @@ pub(super) async fn edit(tx: &mut Tx<'_>, edit: &Edit, now: i64) -> Result<Resul
     Ok(Ok(!answers[number].is_empty()))
 }
 
-/// Only what the new payload names is referred to; what it was to follow stays, unless that is gone.
+/// Only what the new payload names is referred to; what the entry was told to follow is followed all the same, unless that is gone.
 fn push_references(batch: &mut Batch, which: &str, references: &[Uuid], bind: &impl Fn(&mut Batch)) {
-    batch.push(&format!(
-        "DELETE FROM dependencies WHERE seq IN (SELECT seq FROM entries WHERE {which}) \
-         AND (state = 'gone' OR needs_id = 1 AND parent NOT IN ({}))",
-        places(references.len())
-    ));
+    let named = format!("parent IN ({})", places(references.len()));
+    let rows = format!("seq IN (SELECT seq FROM entries WHERE {which})");
+    batch.push(&format!("DELETE FROM dependencies WHERE {rows} AND (state = 'gone' OR told = 0 AND NOT {named})"));
     bind(batch);
     for reference in references {
         batch.bind_id(*reference);
     }
+    batch.push(&format!("UPDATE dependencies SET needs_id = {named} WHERE {rows}"));
+    for reference in references {
+        batch.bind_id(*reference);
+    }
+    bind(batch);
 }
 
 /// Replaces the payload of the row, if it still has the generation before.

@@ -101,8 +101,8 @@ pub(super) fn push(batch: &mut Batch, entry: &NewEntry, now: i64) {
 /// canonical id; if its own successor is what was pruned, it was delivered under a name of which nothing is left.
 pub(super) fn push_dependency(batch: &mut Batch, entry: Uuid, parent: &Parent) {
     batch.push(&format!(
-        "INSERT OR IGNORE INTO dependencies (seq, parent, waits, needs_id, state, canonical_id) \
-         SELECT e.seq, ?, coalesce(c.id, ?), ?, \
+        "INSERT OR IGNORE INTO dependencies (seq, parent, waits, needs_id, told, state, canonical_id) \
+         SELECT e.seq, ?, coalesce(c.id, ?), ?, ?, \
              CASE WHEN c.id IS NULL OR c.state = 'acked' OR c.id = e.id THEN 'met' \
                   WHEN c.state = 'superseded' AND (c.successor IS NOT NULL OR c.canonical_id IS NOT NULL OR ? = 0) THEN 'met' \
                   ELSE 'waiting' END, \
@@ -110,7 +110,7 @@ pub(super) fn push_dependency(batch: &mut Batch, entry: Uuid, parent: &Parent) {
          FROM entries e LEFT JOIN ({LAST_OF_CHAIN}) c WHERE e.id = ?"
     ));
     let needs_id = i64::from(parent.needs_id);
-    batch.bind_id(parent.id).bind_id(parent.id).bind(needs_id).bind(needs_id);
+    batch.bind_id(parent.id).bind_id(parent.id).bind(needs_id).bind(i64::from(parent.told)).bind(needs_id);
     batch.bind_id(parent.id).bind_id(parent.id).bind_id(entry);
 }
 

@@ -132,6 +132,8 @@ pub struct Parent {
     pub id: Uuid,
     /// Its canonical id goes into the payload or the URL.
     pub needs_id: bool,
+    /// It is to be followed, whatever the payload names.
+    pub told: bool,
 }
 
 /// Ciphertext of one payload generation.

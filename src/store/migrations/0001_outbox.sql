@@ -138,6 +138,8 @@ CREATE TABLE dependencies (
     -- Which entry is waited for: the parent, or whatever replaced it.
     waits        BLOB NOT NULL,
     needs_id     INTEGER NOT NULL CHECK (needs_id IN (0, 1)),
+    -- 1 if it is to be followed whatever the payload names: an edit forgets the others.
+    told         INTEGER NOT NULL CHECK (told IN (0, 1)),
     state        TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'met', 'gone')),
     canonical_id TEXT,
     PRIMARY KEY (seq, parent)
