@@ -35,7 +35,8 @@ pub(super) enum Setting {
     Floor { name: String, remaining_ms: u64, now: i64 },
 }
 
-/// In-flight rows of a dead process: pending again, and still possibly sent. What they carried may be on the server.
+/// In-flight rows of a dead process: pending again, and still possibly sent. What they carried may be on the server, and who said that
+/// it may be sent once more has not said so of another time.
 pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
     tx.batch.push(
         "UPDATE lanes SET revision = max(revision, (SELECT max(coalesce(e.revision, 0)) FROM entries e WHERE e.lane = lanes.lane AND e.state = 'inflight')) \
@@ -49,8 +50,9 @@ pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
     tx.batch.push(
         "DELETE FROM requests WHERE length(sealed) <= 1 AND seq IN (SELECT seq FROM entries WHERE state = 'inflight')",
     );
-    let number =
-        tx.batch.push("UPDATE entries SET state = 'pending', updated_at = ? WHERE state = 'inflight' RETURNING seq");
+    let number = tx.batch.push(
+        "UPDATE entries SET state = 'pending', forced = 0, updated_at = ? WHERE state = 'inflight' RETURNING seq",
+    );
     tx.batch.bind(now);
     let answers = tx.flush().await?;
     Ok(answers[number].len() as u64)
