@@ -38,7 +38,8 @@ CREATE TEMP VIEW settling AS SELECT NULL AS seq, NULL AS verdict, NULL AS reason
     NULL AS revision, NULL AS etag, NULL AS present, NULL AS status, NULL AS last_error, NULL AS attempted, NULL AS now;
 -- What nearly all settlements are, so it does nothing that only others need.
 CREATE TEMP TRIGGER settling_acked INSTEAD OF INSERT ON settling WHEN NEW.verdict = 'acked' BEGIN
-    -- An ACK says that what the server holds is ours, under whatever revision it gave it: what follows goes above that.
+    -- An ACK says that what the server holds is ours, under whatever revision it gave it: what follows goes above that. What was
+    -- done without asking the server teaches nothing.
     UPDATE lanes SET touched_at = NEW.now,
             revision = max(revision, NEW.revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0)),
             seen = max(seen, NEW.revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0)),
@@ -46,7 +47,7 @@ CREATE TEMP TRIGGER settling_acked INSTEAD OF INSERT ON settling WHEN NEW.verdic
                 CASE WHEN action IS 'delete' THEN NULL ELSE coalesce(NEW.canonical_id, lanes.canonical_id) END,
                 CASE WHEN action IS 'delete' THEN NULL ELSE NEW.etag END,
                 CASE WHEN action IS 'delete' THEN 'no' ELSE 'yes' END FROM entries WHERE seq = NEW.seq)
-        WHERE lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
+        WHERE NEW.attempted AND lane = (SELECT lane FROM entries WHERE seq = NEW.seq AND state = 'inflight');
     -- The request and the payload go with the change of the state.
     UPDATE entries SET state = 'acked', reason = NULL, lost = 0, possibly_sent = 0, forced = 0,
             canonical_id = coalesce(NEW.canonical_id, CASE WHEN action IS NOT 'delete'
