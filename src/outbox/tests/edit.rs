@@ -177,6 +177,20 @@ async fn an_edit_refers_to_what_the_new_payload_names() {
 }
 
 #[tokio::test]
+async fn what_an_entry_was_told_to_follow_may_be_named_by_an_edit_and_is_followed_when_the_next_does_not() {
+    let fixture = Fixture::new().await;
+    let listing = fixture.enqueue("listing", "1", EnqueueOptions::default()).await.unwrap().id;
+    let options = with(|options| options.after = vec![listing]);
+    let id = fixture.outbox.enqueue("note", payload(json!("plain")), options).await.unwrap().id;
+    fixture.outbox.edit(id, payload(json!(reference(listing)))).await.unwrap();
+    fixture.outbox.edit(id, payload(json!("plain again"))).await.unwrap();
+    assert_eq!(fixture.outbox.get(id).await.unwrap().after, [listing]);
+    fixture.outbox.edit(id, payload(json!(reference(listing)))).await.unwrap();
+    fixture.ack_as(listing, "l-1").await;
+    assert_eq!(fixture.loaded(id).await.references, [(listing, Some("l-1".into()))]);
+}
+
+#[tokio::test]
 async fn a_reference_of_a_param_outlives_an_edit() {
     let fixture = Fixture::new().await;
     let listing = fixture.enqueue("listing", "1", EnqueueOptions::default()).await.unwrap().id;

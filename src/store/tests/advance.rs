@@ -205,3 +205,32 @@ async fn an_entry_in_flight_of_a_dead_process_is_pending_and_still_possibly_sent
     assert_eq!(fixture.state(id).await, State::Pending);
     assert_eq!(fixture.store.recover(NOW).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn permission_to_send_once_more_ends_with_the_process_that_used_it() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(latest("a")).await;
+    assert!(fixture.claim(id).await);
+    fixture.settle(id, Verdict::Failed { reason: Reason::OutcomeUnknown, possibly_sent: true }).await;
+    let only = Filter { ids: Some(vec![id]), ..Filter::default() };
+    assert_eq!(fixture.store.retry("", &only, true, NOW).await.unwrap(), [id]);
+    assert!(fixture.loaded(id).await.forced);
+    assert!(fixture.claim(id).await);
+    assert_eq!(fixture.store.recover(NOW).await.unwrap(), 1);
+    let loaded = fixture.loaded(id).await;
+    assert_eq!((loaded.possibly_sent, loaded.forced), (true, false), "what came of it is not known either");
+}
+
+#[tokio::test]
+async fn what_is_done_without_asking_the_server_teaches_nothing_of_it() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(latest("a")).await;
+    assert!(fixture.claim(id).await);
+    let seq = fixture.seq(id).await;
+    let settle = Settle { seq, status: None, error: None, attempted: false, verdict: acked(), restored: false };
+    fixture.store.advance(vec![settle], vec![], NOW).await.unwrap();
+    assert_eq!(fixture.state(id).await, State::Acked);
+    let next = fixture.put(latest("a")).await;
+    let loaded = fixture.loaded(next).await;
+    assert_eq!((loaded.lane_revision, loaded.lane_seen, loaded.thing), (0, 0, Thing::Unknown));
+}
