@@ -82,6 +82,11 @@ impl WakeSignal {
         self.shared.notify.notify_one();
     }
 
+    /// Whether nothing has come since the last look.
+    pub fn is_quiet(&self) -> bool {
+        *self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner) == 0
+    }
+
     /// Takes what has come, without waiting.
     pub fn take(&self) -> Wakes {
         Wakes(std::mem::take(&mut *self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner)))

@@ -4,10 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ use super::{
     keys::KeyHold,
     line::Lines,
     prepare::Prepared,
+    pulse::{Pulse, Rest},
     rules::{Allowance, Attempt, Judgement, Rules},
 };
 use crate::{
@@ -98,11 +96,11 @@ pub(super) struct Drain {
     nudge_due: Option<Duration>,
     exiting: bool,
     flush: u64,
-    turns: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
 }
 
 impl Drain {
-    pub(super) fn new(parts: Parts, turns: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(parts: Parts, pulse: Arc<Pulse>) -> Self {
         let mut rules = Rules::new(&parts.settings.retry, Arc::clone(&parts.random));
         rules.provided = parts.credentials.has_provider();
         Self {
@@ -134,7 +132,7 @@ impl Drain {
             nudge_due: None,
             exiting: false,
             flush: 0,
-            turns,
+            pulse,
             parts,
         }
     }
@@ -155,7 +153,7 @@ impl Drain {
         // Asked for while nobody delivered here; everything is due now anyway.
         self.flush = self.parts.board.requested_flush();
         while !(self.closed || self.exiting && self.is_idle()) {
-            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.pulse.turn();
             self.turn().await;
         }
     }
@@ -186,6 +184,9 @@ impl Drain {
     async fn wait(&mut self) {
         let due = self.next_due();
         let sleep = due.map(|due| self.parts.clock.sleep_until(due));
+        if self.committing.is_none() && !self.key.is_asking() {
+            self.pulse.at_rest(Rest { under_way: self.sent.len(), gathers: !self.settles.is_empty() });
+        }
         tokio::select! {
             biased;
             Some(finished) = self.sent.join_next(), if !self.sent.is_empty() => {
@@ -201,7 +202,10 @@ impl Drain {
             answer = self.key.answer(), if self.key.is_asking() => {
                 self.key_answered(answer);
             }
-            wakes = self.parts.wake.wait() => self.absorb(wakes).await,
+            wakes = self.parts.wake.wait() => {
+                self.pulse.at_work();
+                self.absorb(wakes).await;
+            }
             () = async { sleep.expect("guarded by the branch's condition").await }, if due.is_some() => {}
         }
     }

@@ -16,6 +16,7 @@ mod owner;
 mod pace;
 mod pick;
 mod prepare;
+mod pulse;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -26,17 +27,18 @@ use std::{
     fmt,
     panic::AssertUnwindSafe,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::FutureExt;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
-use self::owner::{Lock, Ownership};
+pub use self::pulse::Rest;
+use self::{
+    owner::{Lock, Ownership},
+    pulse::Pulse,
+};
 use crate::{
     board::Board,
     clock::{Clock, Random},
@@ -82,7 +84,7 @@ pub struct Parts {
 /// A running engine. Dropping it ends it at once, as a kill would; [`Engine::stop`] lets it finish what is under way.
 pub struct Engine {
     wake: WakeSignal,
-    turns: Arc<AtomicU64>,
+    pulse: Arc<Pulse>,
     store: Store,
     board: Board,
     ownership: Held,
@@ -102,18 +104,23 @@ impl Engine {
     /// Spawns it on the current tokio runtime. It first waits to be the owner, then delivers. Whether this process is the owner by
     /// now is on the board when it returns.
     pub fn start(parts: Parts) -> Self {
-        let turns = Arc::new(AtomicU64::new(0));
+        let pulse = Arc::new(Pulse::default());
         let ownership = Held::default();
         let (wake, store, board) = (parts.wake.clone(), parts.store.clone(), parts.board.clone());
         let lock = Lock::try_take(&parts.folder);
         board.post_owner(lock.as_ref().is_ok_and(Lock::is_ours));
-        let task = tokio::spawn(run(parts, lock, Arc::clone(&ownership), Arc::clone(&turns)));
-        Self { wake, turns, store, board, ownership, task: Mutex::new(Some(task)) }
+        let task = tokio::spawn(run(parts, lock, Arc::clone(&ownership), Arc::clone(&pulse)));
+        Self { wake, pulse, store, board, ownership, task: Mutex::new(Some(task)) }
     }
 
     /// How often its loop has turned. It stands still while nothing is due.
     pub fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
+        self.pulse.turns()
+    }
+
+    /// None while its loop has something to do by itself; else it waits for answers, for a wake, or for time to pass.
+    pub fn rest(&self) -> watch::Receiver<Option<Rest>> {
+        self.pulse.rest()
     }
 
     /// Begins nothing more, lets what is under way finish, and gives up the ownership. After `within` it is ended as it is: what was
@@ -139,23 +146,23 @@ impl Drop for Engine {
     }
 }
 
-async fn run(parts: Parts, lock: Result<Lock>, held: Held, turns: Arc<AtomicU64>) {
+async fn run(parts: Parts, lock: Result<Lock>, held: Held, pulse: Arc<Pulse>) {
     let ownership = tokio::select! {
         ownership = acquire(&parts, lock) => ownership,
         () = exit(&parts.wake) => return parts.board.post_owner(false),
     };
     *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(ownership);
-    deliver(&parts, &turns).await;
+    deliver(&parts, &pulse).await;
     give_up(&parts.store, &parts.board, &held).await;
 }
 
 /// Delivers until the app exits. A panic ends one round of it, not all delivery: what was under way is then found as it is after
 /// a crash of the app, and sent again with the same key.
-async fn deliver(parts: &Parts, turns: &Arc<AtomicU64>) {
+async fn deliver(parts: &Parts, pulse: &Arc<Pulse>) {
     let mut rest = FIRST_REST;
     loop {
         let begun = parts.clock.now();
-        let round = drain::Drain::new(parts.clone(), Arc::clone(turns)).run();
+        let round = drain::Drain::new(parts.clone(), Arc::clone(pulse)).run();
         if AssertUnwindSafe(round).catch_unwind().await.is_ok() {
             return;
         }

@@ -22,6 +22,7 @@ mod salvage;
 mod shared;
 mod spooled;
 mod sql;
+mod trial;
 mod tx;
 mod types;
 mod verbs;
@@ -54,6 +55,7 @@ use self::{
 pub use self::{
     decide::Choice,
     rotate::Wrapped,
+    trial::{Death, Trial},
     types::{
         Claim, Discarded, Done, Edit, Existing, FileProgress, Filter, FormerKey, Head, Inserted, Keep, Leftover,
         Loaded, LoadedFile, NewEntry, NewFile, Opened, Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught,
@@ -98,7 +100,13 @@ impl Store {
     /// has it open;
     /// [`Error::Io`], [`Error::Database`], [`Error::DiskFull`] when it cannot be used.
     pub async fn open(folder: &Path, now: i64) -> Result<Opened> {
-        open::open(folder, now).await
+        open::open(folder, now, Trial::default()).await
+    }
+
+    /// The same on trial.
+    #[cfg(feature = "testing")]
+    pub async fn open_on_trial(folder: &Path, now: i64, trial: Trial) -> Result<Opened> {
+        open::open(folder, now, trial).await
     }
 
     fn new(shared: Arc<Shared>, queue: mpsc::Sender<Command>, task: JoinHandle<()>) -> Self {
@@ -141,7 +149,7 @@ impl Store {
         if settles.is_empty() && claims.is_empty() {
             return Ok(Done::default());
         }
-        let restored = settles.iter().any(|settle| settle.restored).then(Uuid::new_v4);
+        let restored = settles.iter().any(|settle| settle.restored).then(|| self.shared.trial.device());
         self.write(Advance { settles, claims, restored, now }, Command::Advance).await
     }
 

@@ -17,6 +17,7 @@ use super::{
     fault::Fault,
     feed, files, lock, pragmas, salvage,
     sql::{Batch, get_id},
+    trial::Trial,
     writer::{GROUP, Writer},
 };
 use crate::error::{Error, Result};
@@ -60,38 +61,38 @@ impl From<Error> for Unopened {
 }
 
 /// Opens or creates the database, and starts its writer.
-pub(super) async fn open(folder: &Path, now: i64) -> Result<Opened> {
+pub(super) async fn open(folder: &Path, now: i64, trial: Trial) -> Result<Opened> {
     files::make_folder(folder)?;
     let _opening = lock::opening(folder).await?;
-    let (mut connection, salvaged) = match try_open(folder).await {
+    let (mut connection, salvaged) = match try_open(folder, &trial).await {
         Ok(connection) => (connection, None),
         Err(Unopened::Other(error)) => return Err(error),
         Err(Unopened::Corrupt(text)) => {
             tracing::error!(%text, "the database is damaged");
-            let (connection, salvage) = replace(folder).await?;
+            let (connection, salvage) = replace(folder, &trial).await?;
             (connection, Some(salvage))
         }
     };
     // Taken while `opening` is still held, so that nobody can salvage in between.
     let in_use = lock::in_use(folder)?;
     pragmas::warn_of_old_sqlite(&mut connection).await?;
-    let device = device(&mut connection, now).await?;
+    let device = device(&mut connection, now, &trial).await?;
     let pool = pool(folder);
     let ballast = Ballast::new(folder);
     let (queue, commands) = mpsc::channel(4 * GROUP);
-    let shared = Arc::new(Shared::new(folder, device, pool));
+    let shared = Arc::new(Shared::new(folder, trial, device, pool));
     let writer = Writer { connection: Some(connection), shared: shared.clone(), ballast, owner: false, in_use };
     let task = tokio::spawn(writer.run(commands));
     Ok(Opened { store: Store::new(shared, queue, task), salvaged })
 }
 
-async fn try_open(folder: &Path) -> Result<SqliteConnection, Unopened> {
+async fn try_open(folder: &Path, trial: &Trial) -> Result<SqliteConnection, Unopened> {
     let database = folder.join(files::DATABASE);
     let size = std::fs::metadata(&database).map_or(0, |found| found.len());
     if size > 0 {
         refuse_newer(&database).await?;
     }
-    let mut connection = connection(folder, false).await?;
+    let mut connection = connection(folder, false, trial).await?;
     let checked = async {
         if size > 0 && (size <= CHECK_UP_TO || files::is_suspect(folder)) {
             verify(&mut connection).await?;
@@ -111,11 +112,11 @@ async fn try_open(folder: &Path) -> Result<SqliteConnection, Unopened> {
 
 /// A write connection with every pragma set and read back. The tables must exist already when it is to replace a
 /// failed one.
-pub(super) async fn connection(folder: &Path, owner: bool) -> Result<SqliteConnection> {
+pub(super) async fn connection(folder: &Path, owner: bool, trial: &Trial) -> Result<SqliteConnection> {
     let database = folder.join(files::DATABASE);
     files::make_database(&database)?;
     let mut connection = options(&database).connect().await.map_err(Fault::from)?;
-    match pragmas::set(&mut connection, owner).await {
+    match pragmas::set(&mut connection, owner, trial.is_unsynced()).await {
         Ok(()) => Ok(connection),
         Err(error) => {
             let _ = connection.close().await;
@@ -187,10 +188,10 @@ fn unmigrated(error: MigrateError) -> Unopened {
 }
 
 /// Moves the damaged database aside, makes a new one and fills it with what can be read.
-async fn replace(folder: &Path) -> Result<(SqliteConnection, Salvage)> {
+async fn replace(folder: &Path, trial: &Trial) -> Result<(SqliteConnection, Salvage)> {
     let alone = lock::alone(folder)?;
     let aside = salvage::move_aside(folder)?;
-    let mut connection = match try_open(folder).await {
+    let mut connection = match try_open(folder, trial).await {
         Ok(connection) => connection,
         Err(Unopened::Other(error)) => return Err(error),
         Err(Unopened::Corrupt(text)) => return Err(Error::DatabaseCorrupt(text)),
@@ -202,10 +203,10 @@ async fn replace(folder: &Path) -> Result<(SqliteConnection, Salvage)> {
 }
 
 /// The id of this installation, made at the first start.
-async fn device(connection: &mut SqliteConnection, _now: i64) -> Result<Uuid> {
+async fn device(connection: &mut SqliteConnection, _now: i64, trial: &Trial) -> Result<Uuid> {
     let mut batch = Batch::default();
     batch.push("INSERT INTO meta (name, value) VALUES ('device', ?) ON CONFLICT DO NOTHING");
-    batch.bind_id(Uuid::new_v4());
+    batch.bind_id(trial.device());
     let number = batch.push("SELECT value FROM meta WHERE name = 'device'");
     let answers = batch.run(connection).await?;
     match answers[number].first() {

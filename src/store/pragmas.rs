@@ -16,13 +16,14 @@ const SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 const BEFORE_TABLES: &str = "PRAGMA auto_vacuum = INCREMENTAL";
 
 /// Sets the write connection up and reads every setting back on it: a misspelt pragma is silently ignored by SQLite.
-pub(super) async fn set(connection: &mut SqliteConnection, owner: bool) -> Result<()> {
+pub(super) async fn set(connection: &mut SqliteConnection, owner: bool, unsynced: bool) -> Result<()> {
     if read(connection, "auto_vacuum").await? == "0" {
         sqlx::raw_sql(BEFORE_TABLES).execute(&mut *connection).await.map_err(Fault::from)?;
     }
     let checkpoint = if owner { OWNER_CHECKPOINT } else { 0 };
+    let synchronous = if unsynced { 0 } else { 2 };
     let text = format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; \
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON; \
          PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = OFF; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; \
          PRAGMA wal_autocheckpoint = {checkpoint};"
     );
@@ -30,7 +31,7 @@ pub(super) async fn set(connection: &mut SqliteConnection, owner: bool) -> Resul
     for (name, wanted) in [
         ("journal_mode", "wal".to_owned()),
         ("auto_vacuum", "2".to_owned()),
-        ("synchronous", "2".to_owned()),
+        ("synchronous", synchronous.to_string()),
         ("fullfsync", "1".to_owned()),
         ("checkpoint_fullfsync", "1".to_owned()),
         ("foreign_keys", "1".to_owned()),

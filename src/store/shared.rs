@@ -9,7 +9,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
-use super::{fault::Fault, feed::Changed, files, open};
+use super::{fault::Fault, feed::Changed, files, open, trial::Trial};
 use crate::{entry::Change, error::Error};
 
 /// Changes that a slow receiver may be behind before it must read the state anew.
@@ -18,6 +18,7 @@ const CHANGES: usize = 4096;
 /// What handles and the writer share.
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
+    pub(super) trial: Trial,
     device: RwLock<Uuid>,
     /// None once the database is closed: whoever waits for news then hears that there will be none.
     changes: RwLock<Option<broadcast::Sender<Change>>>,
@@ -27,10 +28,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(folder: &Path, device: Uuid, readers: SqlitePool) -> Self {
+    pub(super) fn new(folder: &Path, trial: Trial, device: Uuid, readers: SqlitePool) -> Self {
         let (changes, _) = broadcast::channel(CHANGES);
         Self {
             folder: folder.to_owned(),
+            trial,
             device: RwLock::new(device),
             changes: RwLock::new(Some(changes)),
             version: watch::Sender::new(0),

@@ -19,6 +19,7 @@ use super::{
     prune::{self, Prune},
     rotate::{self, Rewrap},
     spooled,
+    trial::Death,
     tx::Tx,
     verbs::{self, Discard, Retry, Setting},
 };
@@ -83,6 +84,10 @@ impl Command {
         matches!(self, Self::Prune(_) | Self::Checkpoint(_) | Self::Own(_))
     }
 
+    fn advances(&self) -> bool {
+        matches!(self, Self::Advance(_))
+    }
+
     fn finish(self, failed: Option<&Fault>) {
         match self {
             Self::Enqueue(job) => job.finish(failed),
@@ -123,7 +128,7 @@ impl Writer {
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let mut commands = Vec::with_capacity(GROUP);
         let mut answered = 0;
-        while queue.recv_many(&mut commands, GROUP).await > 0 {
+        while queue.recv_many(&mut commands, GROUP).await > 0 && !self.shared.trial.is_dead() {
             if answered > 1 {
                 gather(&mut queue, &mut commands).await;
             }
@@ -139,6 +144,8 @@ impl Writer {
             }
             self.group(group).await;
         }
+        // What waits for an answer of a trial that has ended hears that the database is closed.
+        drop((commands, queue));
         self.shared.end_changes();
         self.shared.pool().close().await;
         if let Some(connection) = self.connection
@@ -160,8 +167,15 @@ impl Writer {
             if commands.is_empty() {
                 return;
             }
+            let advances = commands.iter().any(Command::advances);
+            if advances && self.shared.trial.ends(Death::BeforeTheCommit) {
+                return;
+            }
             let fault = match self.transact(&mut commands, plain && !redo, redo).await {
                 Ok(changes) => {
+                    if advances && self.shared.trial.ends(Death::AfterTheCommit) {
+                        return;
+                    }
                     if !changes.is_empty() {
                         self.shared.publish(changes);
                     }
@@ -267,8 +281,9 @@ impl Writer {
         {
             tracing::warn!(%error, "the failed connection did not close cleanly");
         }
-        let fresh =
-            open::connection(&self.shared.folder, self.owner).await.map_err(|error| Fault::Disk(error.to_string()))?;
+        let fresh = open::connection(&self.shared.folder, self.owner, &self.shared.trial)
+            .await
+            .map_err(|error| Fault::Disk(error.to_string()))?;
         let fresh = self.connection.insert(fresh);
         open::verify(fresh).await?;
         open::set_up(fresh).await?;

@@ -1,6 +1,7 @@
 //! A server that holds what somebody else wrote: who wins, who is told, and that nothing is applied twice.
 
 use std::{
+    collections::HashSet,
     path::Path,
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use storage_sync_backend::{Backend, Edit, Rule};
+use storage_sync_backend::{Backend, Edit, Ending, Rule, Seen};
 use tauri_plugin_storage_sync::{
     Entry, Reason, State,
     testing::{
@@ -300,11 +301,11 @@ impl Dice {
 
 #[tokio::test]
 async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_loser_is_told() {
-    let seed = std::env::var("SEED")
+    let seed = std::env::var("STORAGE_SYNC_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 | 1);
-    println!("SEED={seed}");
+    println!("STORAGE_SYNC_SEED={seed}");
     let mut dice = Dice(seed);
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let backend = comparing().await;
@@ -348,7 +349,20 @@ async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_
     let (by, id) = winner.expect("the last write is one of ours");
     assert_eq!(held["by"], json!(by), "{held}");
     assert!(applied.contains(id));
-    for device in devices {
+    let requests = backend.requests();
+    let unheard: Vec<&Seen> = requests.iter().filter(|seen| seen.applied && seen.ending == Ending::Reset).collect();
+    assert!(!unheard.is_empty(), "no answer was lost after its write had been applied: the run shows nothing");
+    for seen in unheard {
+        let again = requests.iter().filter(|other| other.idempotency_key == seen.idempotency_key).count();
+        assert!(again > 1, "its device never asked what had become of it: {seen:?}");
+    }
+    for (n, device) in devices.into_iter().enumerate() {
+        let told: HashSet<Uuid> = device.outbox.conflicts().await.unwrap().iter().map(|entry| entry.id).collect();
+        let mut lost = HashSet::new();
+        for (_, id) in written.iter().filter(|(by, _)| *by == n) {
+            lost.extend(device.entry(*id).await.lost.then_some(*id));
+        }
+        assert_eq!(told, lost, "device {n} hears of other losses than it had");
         device.stop().await;
     }
 }

@@ -22,7 +22,7 @@ use tauri_plugin_storage_sync::{
         engine::{self, Engine},
         keychain::{KeySource, Keys, testing::MemoryKeys},
         outbox::{self, EnqueueOptions, Outbox, Payload, Query},
-        store::Store,
+        store::{Store, Trial},
         transport::{
             Transport,
             credentials::{AuthProvider, Credentials},
@@ -101,6 +101,7 @@ pub struct Setup {
     pub transport: Option<Arc<dyn Transport>>,
     pub auth: Option<Arc<dyn AuthProvider>>,
     pub migrations: Migrations,
+    pub trial: Option<Trial>,
 }
 
 impl Setup {
@@ -115,6 +116,7 @@ impl Setup {
             transport: None,
             auth: None,
             migrations: Migrations::default(),
+            trial: None,
         }
     }
 
@@ -131,7 +133,12 @@ impl Setup {
     }
 
     pub async fn open(self) -> Device {
-        let store = Store::open(&self.folder, self.clock.wall()).await.expect("the database opens").store;
+        let wall = self.clock.wall();
+        let opened = match self.trial {
+            Some(trial) => Store::open_on_trial(&self.folder, wall, trial).await,
+            None => Store::open(&self.folder, wall).await,
+        };
+        let store = opened.expect("the database opens").store;
         let config = Config::from_json(self.config).expect("the configuration can be read");
         let mut settings = Settings::new(config, Vec::new()).expect("the configuration is right");
         settings.migrations = self.migrations;

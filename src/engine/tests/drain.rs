@@ -83,7 +83,7 @@ pub(super) async fn bench_on<T: Transport>(server: T, clock: Arc<dyn Clock>) -> 
         board: parts.board.clone(),
         folder: parts.folder.clone(),
     });
-    let drain = Drain::new(parts.clone(), Arc::new(AtomicU64::new(0)));
+    let drain = Drain::new(parts.clone(), Arc::default());
     Bench { drain, parts, outbox, store, server, _folder: folder }
 }
 

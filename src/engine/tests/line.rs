@@ -214,7 +214,7 @@ async fn claims_ahead_of_a_kill_are_sent_by_the_next_process_under_the_same_keys
     let Bench { drain, parts, server, outbox, .. } = &bench;
     let _ = drain;
     // The next one; of the first nothing is heard any more.
-    let mut next = Drain::new(parts.clone(), Arc::new(AtomicU64::new(0)));
+    let mut next = Drain::new(parts.clone(), Arc::default());
     next.take_over().await.unwrap();
     server.lets.add_permits(1_000);
     let all = async {

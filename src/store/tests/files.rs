@@ -8,7 +8,7 @@ use super::*;
 #[tokio::test]
 async fn every_pragma_is_set_on_the_live_connection() {
     let folder = tempfile::tempdir().unwrap();
-    let mut connection = open::connection(folder.path(), false).await.unwrap();
+    let mut connection = open::connection(folder.path(), false, &Trial::default()).await.unwrap();
     for (name, wanted) in [
         ("journal_mode", "wal"),
         ("synchronous", "2"),
@@ -23,7 +23,7 @@ async fn every_pragma_is_set_on_the_live_connection() {
         assert_eq!(pragmas::read(&mut connection, name).await.unwrap(), wanted, "{name}");
     }
     drop(connection);
-    let mut owner = open::connection(folder.path(), true).await.unwrap();
+    let mut owner = open::connection(folder.path(), true, &Trial::default()).await.unwrap();
     assert_eq!(pragmas::read(&mut owner, "wal_autocheckpoint").await.unwrap(), "1000");
 }
 

@@ -36,7 +36,7 @@ fn statements(trigger: &str) -> Vec<String> {
 #[tokio::test]
 async fn every_statement_of_every_trigger_uses_an_index() {
     let fixture = Fixture::new().await;
-    let mut connection = open::connection(fixture.path(), false).await.unwrap();
+    let mut connection = open::connection(fixture.path(), false, &Trial::default()).await.unwrap();
     open::set_up(&mut connection).await.unwrap();
     // Its plans name scans that run only while a constraint is violated.
     sqlx::raw_sql("PRAGMA foreign_keys = OFF").execute(&mut connection).await.unwrap();
@@ -62,7 +62,7 @@ async fn every_statement_of_the_feed_uses_an_index() {
     let fixture = Fixture::new().await;
     let mut batch = sql::Batch::default();
     feed::push(&mut batch);
-    let mut connection = open::connection(fixture.path(), false).await.unwrap();
+    let mut connection = open::connection(fixture.path(), false, &Trial::default()).await.unwrap();
     open::set_up(&mut connection).await.unwrap();
     for statement in batch.text().split_terminator(';') {
         let found = plan(&mut connection, statement).await;

@@ -1,25 +1,54 @@
 //! xorshift64*: enough to choose by, and a seed repeats it.
 
+use std::sync::Mutex;
+
+use tauri_plugin_storage_sync::testing::clock::Random;
+use uuid::Uuid;
+
+#[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
         let mut dice = Self(seed | 1);
         for _ in 0..8 {
-            dice.roll(2);
+            dice.next();
         }
         dice
     }
 
-    /// 0 to `sides` - 1.
-    pub fn roll(&mut self, sides: u64) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % sides
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// 0 to `sides` - 1.
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        (self.next() >> 11) % sides
+    }
+
+    /// Once in so many times.
+    pub fn one_in(&mut self, sides: u64) -> bool {
+        self.roll(sides) == 0
     }
 
     pub fn choose<'t, T>(&mut self, from: &'t [T]) -> Option<&'t T> {
         if from.is_empty() { None } else { from.get(self.roll(from.len() as u64) as usize) }
+    }
+
+    pub fn uuid(&mut self) -> Uuid {
+        let bytes = (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+}
+
+/// Jitter that a seed repeats.
+pub struct Jitter(pub Mutex<Dice>);
+
+impl Random for Jitter {
+    fn next(&self) -> u64 {
+        self.0.lock().expect("no roll panics").next()
     }
 }

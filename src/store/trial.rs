@@ -1,0 +1,102 @@
+//! What a trial hands in place of a disk that syncs, of chance, and of a process that dies: random histories would take hours with
+//! the first, and could not be repeated with the others. Without the feature `testing` nobody can hand in anything.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Where a process ends, as far as its database can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Death {
+    /// What was to be committed is lost.
+    BeforeTheCommit,
+    /// It is committed, and nobody in the process hears of it.
+    AfterTheCommit,
+}
+
+/// How a database is opened on trial; clones share it. The default is no trial at all.
+#[derive(Clone, Default)]
+pub struct Trial {
+    unsynced: bool,
+    devices: Option<Arc<dyn Fn() -> Uuid + Send + Sync>>,
+    death: Arc<Planned>,
+}
+
+struct Planned {
+    /// Twice the commits that are left, plus one if the last of them still happens. 0: no death is planned.
+    left: AtomicU64,
+    dead: watch::Sender<bool>,
+}
+
+impl Default for Planned {
+    fn default() -> Self {
+        Self { left: AtomicU64::new(0), dead: watch::Sender::new(false) }
+    }
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial").field("unsynced", &self.unsynced).finish_non_exhaustive()
+    }
+}
+
+impl Trial {
+    /// Commits without waiting for the disk, and ids of devices that come from here.
+    #[cfg(feature = "testing")]
+    pub fn new(devices: impl Fn() -> Uuid + Send + Sync + 'static) -> Self {
+        Self { unsynced: true, devices: Some(Arc::new(devices)), ..Self::default() }
+    }
+
+    /// The process ends at that commit of claims or settlements, counted from 1.
+    #[cfg(feature = "testing")]
+    pub fn die_at(&self, commit: u64, death: Death) {
+        self.death.left.store(commit * 2 + u64::from(death == Death::AfterTheCommit), Ordering::SeqCst);
+    }
+
+    /// The process ends now: what was not committed never is.
+    #[cfg(feature = "testing")]
+    pub fn die(&self) {
+        self.death.dead.send_replace(true);
+    }
+
+    /// Becomes true when the planned death has come.
+    #[cfg(feature = "testing")]
+    pub fn dead(&self) -> watch::Receiver<bool> {
+        self.death.dead.subscribe()
+    }
+
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    pub(super) fn device(&self) -> Uuid {
+        self.devices.as_ref().map_or_else(Uuid::new_v4, |next| next())
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        *self.death.dead.borrow()
+    }
+
+    /// Whether the process ends here. Asked at both sides of a commit of claims or settlements.
+    pub(super) fn ends(&self, death: Death) -> bool {
+        let left = self.death.left.load(Ordering::SeqCst);
+        let ends = match death {
+            Death::BeforeTheCommit => left == 2,
+            Death::AfterTheCommit => left == 3,
+        };
+        if ends {
+            self.death.dead.send_replace(true);
+        } else if left > 3 && death == Death::AfterTheCommit {
+            self.death.left.store(left - 2, Ordering::SeqCst);
+        }
+        ends || self.is_dead()
+    }
+}

@@ -1,0 +1,356 @@
+//! What users do to a device, what its system does, and what befalls it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tauri_plugin_storage_sync::{
+    Action, Error, Known, NewItem, Queue, State, reference,
+    testing::{
+        outbox::{EnqueueOptions, Payload, Resolution, Selection, SelectionFilter},
+        store::Keep,
+        wake::Wake,
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    client::Client,
+    dice::Dice,
+    ledger::{Content, Draft, Fate},
+    states,
+};
+
+const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
+const KEYS: [&str; 2] = ["a", "b"];
+
+/// What may happen in a history, so that not every one has everything in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Temper {
+    pub restores: bool,
+    pub prunes: bool,
+    pub kinds: &'static [&'static str],
+}
+
+impl Temper {
+    pub fn new(dice: &mut Dice) -> Self {
+        let few: [&[&str]; 5] =
+            [&["form"], &["draft", "memo"], &["listing", "note"], &["memo", "order"], &["form", "listing"]];
+        let all: &[&str] = &["form", "form", "draft", "memo", "listing", "listing", "note", "order"];
+        let kinds = if dice.one_in(2) { all } else { few[dice.roll(5) as usize] };
+        Self { restores: dice.one_in(3), prunes: dice.one_in(3), kinds }
+    }
+}
+
+impl Client {
+    /// One thing that a user, a system or fate does.
+    pub async fn step(&mut self, temper: Temper, dice: &mut Dice) {
+        match dice.roll(40) {
+            0..=13 => self.enqueue(temper, dice).await,
+            14..=15 => self.enqueue_some(dice).await,
+            16 => self.enqueue_again(dice).await,
+            17..=20 => self.let_time_pass(dice.roll(3_600)),
+            21 => self.clock.jump((dice.roll(7) as i64 - 3) * YEAR_MS),
+            22 => self.crash().await,
+            23..=24 => self.plan_to_die(dice),
+            25 => self.restart().await,
+            26 => self.pause().await,
+            27..=28 => self.resume().await,
+            29..=30 => self.retry(dice).await,
+            31 => self.discard(dice).await,
+            32..=33 => self.edit(dice).await,
+            34..=35 => self.resolve(dice).await,
+            36 => self.observe(dice).await,
+            37 => self.device().wake.wake([Wake::Network, Wake::Focus, Wake::Flush][dice.roll(3) as usize]),
+            38 if temper.restores => self.back_up().await,
+            39 if temper.restores => self.restore().await,
+            _ if temper.prunes => self.prune(dice).await,
+            _ => self.enqueue(temper, dice).await,
+        }
+    }
+
+    fn content(&self, dice: &mut Dice) -> Content {
+        Content { mark: dice.next() >> 12, bad: dice.one_in(12), of: Vec::new() }
+    }
+
+    /// An entry of this device that may be named, if there is any.
+    fn any(&self, dice: &mut Dice) -> Option<Uuid> {
+        // The newest half of the time: what is long settled is no longer interesting.
+        let newest = self.ledger.order.len().saturating_sub(6);
+        let from = if dice.one_in(2) { &self.ledger.order[newest..] } else { &self.ledger.order[..] };
+        dice.choose(from).copied()
+    }
+
+    fn draft(&self, temper: Temper, dice: &mut Dice) -> Draft {
+        let kind = *dice.choose(temper.kinds).expect("a history has kinds");
+        let key = (!matches!(kind, "note" | "order")).then(|| KEYS[dice.roll(2) as usize]);
+        let deletes = matches!(kind, "form" | "listing") && dice.one_in(6);
+        let mut draft = Draft {
+            kind,
+            key,
+            queue: [None, Some(Queue::Latest), Some(Queue::Every)][dice.roll(3) as usize],
+            action: deletes.then_some(Action::Delete),
+            after: Vec::new(),
+            content: self.content(dice),
+        };
+        if dice.one_in(4)
+            && let Some(parent) = self.any(dice)
+        {
+            // What it refers to is waited for as well.
+            let of = if deletes || dice.one_in(2) { &mut draft.after } else { &mut draft.content.of };
+            of.push(parent);
+        }
+        draft
+    }
+
+    async fn enqueue(&mut self, temper: Temper, dice: &mut Dice) {
+        let draft = self.draft(temper, dice);
+        let id = dice.one_in(3).then(|| dice.uuid());
+        let (kind, payload, options) = item(&draft, id);
+        // Refused for what is gone, and then nothing was written.
+        if let Ok(receipt) = self.device().outbox.enqueue(kind, payload, options).await {
+            self.promised(receipt.id, draft);
+        }
+    }
+
+    /// In one commit, and each may refer to the one before.
+    async fn enqueue_some(&mut self, dice: &mut Dice) {
+        let ids: Vec<Uuid> = (0..2 + dice.roll(2)).map(|_| dice.uuid()).collect();
+        let mut drafts: Vec<Draft> = Vec::new();
+        for n in 0..ids.len() {
+            let mut content = self.content(dice);
+            let before = if n == 0 { None } else { dice.choose(&ids[..n]).copied() };
+            content.of.extend(before);
+            let (kind, key) = if n == 0 { ("listing", Some(KEYS[dice.roll(2) as usize])) } else { ("note", None) };
+            drafts.push(Draft { kind, key, queue: None, action: None, after: Vec::new(), content });
+        }
+        let items = ids.iter().zip(&drafts).map(|(id, draft)| {
+            let (kind, payload, options) = item(draft, Some(*id));
+            NewItem::new(kind, payload, options)
+        });
+        if let Ok(receipts) = self.device().outbox.enqueue_all(items.collect()).await {
+            for (receipt, draft) in receipts.iter().zip(drafts) {
+                self.promised(receipt.id, draft);
+            }
+        }
+    }
+
+    fn promised(&mut self, id: Uuid, draft: Draft) {
+        let n = self.ledger.order.len();
+        let words =
+            format!("{} enqueues {n}: {} {:?} {:?} {:?}", self.n, draft.kind, draft.key, draft.queue, draft.action);
+        let after = [&draft.after[..], &draft.content.of[..]].concat();
+        self.ledger.promise(id, draft);
+        let mut world = self.net.world();
+        let after: Vec<String> = after.into_iter().map(|id| world.named(id)).collect();
+        world.name(id, format!("{}#{n}", self.n));
+        world.note(format!("{words} after {after:?}"));
+    }
+
+    /// What a caller does that does not know whether the first call got through; or one that takes an id twice.
+    async fn enqueue_again(&mut self, dice: &mut Dice) {
+        let Some(id) = self.any(dice) else { return };
+        let promise = self.ledger.promises[&id].clone();
+        let other = dice.one_in(2);
+        let mut draft = promise.draft.clone();
+        if other {
+            draft.content.mark += 1;
+        }
+        let (kind, payload, options) = item(&draft, Some(id));
+        let answer = self.device().outbox.enqueue(kind, payload, options).await;
+        let conflict = matches!(answer, Err(Error::IdConflict(_)));
+        match promise.fate {
+            Fate::Kept if draft.action == Some(Action::Delete) || !other => {
+                // What it depended on may be gone, and then it is refused before anybody looks for it.
+                assert!(!conflict, "device {}: the same under its id is another one: {promise:?}", self.n);
+            }
+            Fate::Kept => assert!(answer.is_err(), "device {}: two entries under one id: {promise:?}", self.n),
+            Fate::Discarded { possibly: true } => {
+                assert!(answer.is_err(), "device {}: it may have been applied: {promise:?}", self.n);
+            }
+            // Its id is as good as any.
+            Fate::Discarded { possibly: false } | Fate::Pruned => {
+                if answer.is_ok() {
+                    self.device().outbox.discard(id, false).await.ok();
+                }
+            }
+        }
+    }
+
+    fn let_time_pass(&self, seconds: u64) {
+        self.note(&format!("{seconds} s pass"));
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    async fn pause(&mut self) {
+        if self.device().outbox.pause().await.is_ok() {
+            self.note("paused");
+            self.ledger.paused = true;
+        }
+    }
+
+    pub async fn resume(&mut self) {
+        self.ledger.paused = false;
+        drop(self.device().outbox.resume().await);
+    }
+
+    async fn retry(&mut self, dice: &mut Dice) {
+        let force = dice.one_in(3);
+        let which = match self.any(dice) {
+            Some(id) if dice.one_in(2) => Selection::Id(id),
+            _ => Selection::Filter(SelectionFilter::default()),
+        };
+        let Ok(ids) = self.device().outbox.retry(which, force).await else { return };
+        for id in ids {
+            let pending = self.entries.get(&id).is_some_and(|entry| entry.state == State::Pending);
+            self.meant_again(id, !pending && force);
+        }
+    }
+
+    /// Somebody decided, knowing that the server may have it.
+    fn meant_again(&mut self, id: Uuid, forced: bool) {
+        let words = format!("{} is meant again", self.net.world().named(id));
+        self.note(&words);
+        let (entry, promise) = (self.entries.get(&id), self.ledger.promises.get_mut(&id));
+        let (Some(entry), Some(promise)) = (entry, promise) else { return };
+        if states::is_contested(entry) {
+            (promise.revived, promise.open, promise.spent) = (true, false, true);
+            promise.again += 1;
+        }
+        if forced {
+            promise.forced = true;
+            promise.again += 1;
+        }
+    }
+
+    async fn discard(&mut self, dice: &mut Dice) {
+        let Some(id) = self.any(dice) else { return };
+        let cascade = dice.one_in(2);
+        let Ok(discarded) = self.device().outbox.discard(id, cascade).await else { return };
+        for id in &discarded.ids {
+            let words = format!("{} is discarded", self.net.world().named(*id));
+            self.note(&words);
+            let possibly = discarded.possibly_applied.contains(id);
+            let live = self.entries.get(id).is_some_and(|entry| matches!(entry.state, State::Pending | State::Failed));
+            let Some(promise) = self.ledger.promises.get_mut(id) else { continue };
+            promise.fate = Fate::Discarded { possibly };
+            assert!(possibly || !promise.open || !live, "it may have been applied, and nobody was told: {promise:?}");
+        }
+        assert!(!cascade || discarded.orphaned.is_empty(), "what depends on it goes with it: {discarded:#?}");
+    }
+
+    async fn edit(&mut self, dice: &mut Dice) {
+        let Some(id) = self.any(dice) else { return };
+        let mut content = self.content(dice);
+        if dice.one_in(4) {
+            content.of.extend(self.any(dice));
+        }
+        let payload = payload(&content);
+        if self.device().outbox.edit(id, payload).await.is_ok() {
+            self.edited(id, content);
+        }
+    }
+
+    fn edited(&mut self, id: Uuid, content: Content) {
+        let words = format!("{} is edited", self.net.world().named(id));
+        self.note(&words);
+        let contested = self.entries.get(&id).is_some_and(states::is_contested);
+        let Some(promise) = self.ledger.promises.get_mut(&id) else { return };
+        assert!(contested || !promise.open, "what may have been applied was edited: {promise:?}");
+        promise.content = content;
+        if contested {
+            (promise.revived, promise.open, promise.spent) = (true, false, true);
+        }
+    }
+
+    async fn resolve(&mut self, dice: &mut Dice) {
+        for entry in self.device().outbox.conflicts().await.unwrap_or_default() {
+            let content = self.content(dice);
+            let resolution = match dice.roll(4) {
+                0 => Resolution::Theirs,
+                1 => Resolution::Payload(payload(&content)),
+                _ => Resolution::Mine,
+            };
+            if self.device().outbox.resolve(entry.id, resolution.clone()).await.is_ok() {
+                match resolution {
+                    Resolution::Payload(_) => self.edited(entry.id, content),
+                    Resolution::Mine => self.meant_again(entry.id, false),
+                    _ => {}
+                }
+                return;
+            }
+        }
+    }
+
+    /// The app reads a thing on the server, and tells what it has read.
+    async fn observe(&mut self, dice: &mut Dice) {
+        let kind = ["form", "draft", "listing"][dice.roll(3) as usize];
+        let key = KEYS[dice.roll(2) as usize];
+        let lane = format!("{kind}/{key}");
+        let held = self.net.world().server.things.get(&lane).cloned();
+        let known = match held {
+            Some(held) => Known {
+                revision: Some(held.revision),
+                canonical_id: held.canonical_id.filter(|_| held.exists),
+                exists: Some(held.exists),
+                etag: None,
+            },
+            None => Known { exists: Some(false), ..Known::default() },
+        };
+        let revision = known.revision.unwrap_or(0);
+        if self.device().outbox.observe(kind, key, known).await.is_ok() {
+            self.note(&format!("observes {lane} at {revision}"));
+            self.ledger.observed(&lane, revision);
+        }
+    }
+
+    /// The retention of what is settled, and of what is known of lanes without entries, is over.
+    async fn prune(&mut self, dice: &mut Dice) {
+        let day = 24 * 60 * 60 * 1_000;
+        let forget_lanes = dice.one_in(3);
+        let keep = Keep {
+            newest: dice.roll(6),
+            settled_ms: i64::MAX / 2,
+            lost_ms: i64::MAX / 2,
+            lanes_ms: if forget_lanes { -day } else { i64::MAX / 2 },
+            mappings_ms: i64::MAX / 2,
+            tombstones_ms: i64::MAX / 2,
+        };
+        let wall = 1_700_000_000_000;
+        while matches!(self.device().store.prune(keep, wall).await, Ok(true)) {}
+        if forget_lanes {
+            self.ledger.lanes_forgotten();
+        }
+        let store = self.device().store.clone();
+        for id in self.ledger.order.clone() {
+            let settled = self
+                .entries
+                .get(&id)
+                .is_some_and(|entry| entry.state == State::Acked || entry.state == State::Superseded && !entry.lost);
+            if settled && matches!(store.row("", id).await, Ok(None)) {
+                self.note("an entry is pruned");
+                self.ledger.promises.entry(id).and_modify(|promise| promise.fate = Fate::Pruned);
+            }
+        }
+    }
+}
+
+fn payload(content: &Content) -> Payload {
+    let of: Vec<String> = content.of.iter().map(|id| reference(*id)).collect();
+    Payload::json(&json!({ "mark": content.mark, "bad": content.bad, "of": of })).expect("a value is JSON")
+}
+
+fn item(draft: &Draft, id: Option<Uuid>) -> (&'static str, Payload, EnqueueOptions) {
+    let payload = match draft.action {
+        Some(Action::Delete) => Payload::json(&Value::Null).expect("a value is JSON"),
+        _ => payload(&draft.content),
+    };
+    let options = EnqueueOptions {
+        key: draft.key.map(str::to_owned),
+        queue: draft.queue,
+        action: draft.action,
+        after: draft.after.clone(),
+        id,
+        ..EnqueueOptions::default()
+    };
+    (draft.kind, payload, options)
+}
