@@ -1,4 +1,5 @@
-// The scripted demonstration: a draft is typed while the backend is down, and arrives when it is up.
+// The scripted demonstration: a draft and its photo are saved while the backend is down, and arrive when it is up; then the same
+// listing is changed on two devices.
 //
 // usage: node demo.mjs APP BACKEND FOLDER    inside scripts/with-desktop
 
@@ -10,6 +11,7 @@ import { Page, until } from './webdriver.mjs'
 
 const [app, backend, folder] = process.argv.slice(2)
 const data = join(folder, 'data')
+const photo = join(import.meta.dirname, '../../examples/tauri-app/src-tauri/icons/icon.png')
 const received = join(folder, 'received')
 // Each run is a first start: the keychain of this desktop is a new one, too.
 for (const path of [data, received]) {
@@ -53,14 +55,28 @@ await page.shows('saved', (text) => text.startsWith('Saved on this device'))
 const why = await page.shows('row-why', (text) => text.startsWith('Cannot reach'))
 tell(`A draft is typed. Badges: ${await badges(page)}.`)
 tell(`Why it waits: "${why}".`)
+await page.type('photo-file', photo)
+tell(`A photo is added: "${await page.shows('row-why', (text) => text.startsWith('Waits until'))}".`)
 picture('1-pending')
 
-start(backend, ['--port', String(port), '--folder', received])
+start(backend, ['--port', String(port), '--folder', received, '--compare-revisions'])
 tell('The backend is started. Nothing is clicked.')
-await page.shows('badge-acked', (text) => text === '1')
+await page.shows('badge-acked', (text) => text === '2')
 tell(`Badges: ${await badges(page)}. "${await page.text('row-why')}".`)
 picture('2-delivered')
 
 const listings = await until('the backend to answer', async () => (await fetch(`${url}/listings`)).json())
 tell(`The backend holds: ${JSON.stringify(listings)}`)
+
+await page.click('edit-elsewhere')
+await page.shows('toasts', (text) => text.includes('Changed on another device'))
+tell('The listing is changed on another device.')
+await page.type('field-title', ', with a dimmer')
+await page.shows('conflict-keep-mine', (text) => text === 'Keep mine')
+tell(`Here it says "${await page.text('conflict-mine-title')}", there "${await page.text('conflict-theirs-title')}".`)
+picture('3-conflict')
+await page.click('conflict-keep-mine')
+await page.shows('saved', (text) => text === 'Saved on this device and on the server')
+tell('"Keep mine" is pressed, and the server has it.')
+picture('4-decided')
 process.exit(0)

@@ -2,6 +2,7 @@
 //! anything. Run by `scripts/test window`, which brings a desktop.
 
 mod by_hand;
+mod conflicts;
 mod drafts;
 mod smoke;
 mod support;

@@ -1,7 +1,8 @@
 /** Switches for the demonstration server, which has control routes that no real one has. */
 import { syncStatus } from 'tauri-plugin-storage-sync-api'
 
-import { attempt, byId, copyOf, write } from './dom'
+import { attempt, byId, copyOf, toast, write } from './dom'
+import { currentListing, fromServer } from './listing'
 
 interface Fault {
   type: string
@@ -83,9 +84,11 @@ let control: Control | undefined
 let looking = false
 let lookAgain = false
 let url = ''
+let server = ''
 
 export function showBackend(backend: string): void {
   url = `${backend}/__control`
+  server = backend
   write(byId('backend-url'), backend)
   for (const { name, title, hint, rule } of SWITCHES) {
     addSwitch(name, title, hint, on => (on ? add(rule) : remove(rule)))
@@ -99,6 +102,7 @@ export function showBackend(backend: string): void {
       await ask('', 'PUT', { tokens: null })
     })
   })
+  byId('edit-elsewhere').addEventListener('click', () => change(editElsewhere))
   // Whenever something was sent the server's figures have moved, and a rule may be used up.
   syncStatus.subscribe(() => void look())
   addEventListener('focus', () => void look())
@@ -132,6 +136,22 @@ async function add(rule: Rule): Promise<void> {
 async function remove(rule: Rule): Promise<void> {
   const matching = control?.rules.filter(active => isSame(active, rule)) ?? []
   await Promise.all(matching.map(active => ask(`/rules/${active.id}`, 'DELETE')))
+}
+
+/** What a phone with the same listing would do meanwhile. From then on the server refuses what does not know of it. */
+async function editElsewhere(): Promise<void> {
+  const listing = currentListing()
+  const before = await fromServer(server, listing)
+  await ask('', 'PUT', { revisions: 'compare' })
+  await ask('/edit', 'POST', {
+    path: `/listings/${encodeURIComponent(listing)}`,
+    merge: {
+      title: before?.title ?? '',
+      price: Math.round((before?.price ?? 100) * 0.8),
+      description: 'Reduced, must go this week. Written on the phone.',
+    },
+  })
+  toast('Changed on another device. Type something to meet it.')
 }
 
 /** Whether a rule in force is that of a switch, whoever made it. */
@@ -168,7 +188,7 @@ function show(): void {
   )
   for (const { name, rule } of SWITCHES) set(name, control?.rules.some(active => isSame(active, rule)))
   set('401', control?.authorization)
-  byId<HTMLButtonElement>('behave').disabled = !control
+  for (const id of ['behave', 'edit-elsewhere']) byId<HTMLButtonElement>(id).disabled = !control
 }
 
 function set(name: string, on: boolean | undefined): void {

@@ -1,11 +1,11 @@
 /** The form: what is typed is saved as one goes, and is there again after a restart. */
-import { enqueue, list, payload, type Entry } from 'tauri-plugin-storage-sync-api'
+import { enqueue, list, payload, ref, type Entry } from 'tauri-plugin-storage-sync-api'
 
 import { attempt, byId, toast, write } from './dom'
 import { queue } from './queue'
 import { clock, whyOf } from './words'
 
-interface Draft {
+export interface Draft {
   title: string
   price: number | null
   description: string
@@ -71,14 +71,32 @@ async function restore(backend: string): Promise<void> {
   const draft = newest.state === 'acked' ? await fromServer(backend, listing) : await payload<Draft>(newest.id)
   // Somebody was quicker with the keyboard.
   if (!draft || draft instanceof Uint8Array || key !== listing || saved || timer !== undefined) return
-  input('title').value = draft.title
-  input('price').value = draft.price === null ? '' : String(draft.price)
-  input('description').value = draft.description
+  fill(draft)
   saved = { id: newest.id, at: newest.createdAt }
   follow(queue.getSnapshot())
 }
 
-async function fromServer(backend: string, listing: string): Promise<Draft | undefined> {
+/** What another device made of a listing takes the place of what is in the form. */
+export function takeOver(listing: string, draft: Draft): void {
+  if (key !== listing) return
+  clearTimeout(timer)
+  timer = saved = undefined
+  fill(draft)
+  say('As it is on the server', 'acked')
+}
+
+function fill(draft: Draft): void {
+  input('title').value = draft.title ?? ''
+  input('price').value = typeof draft.price === 'number' ? String(draft.price) : ''
+  input('description').value = draft.description ?? ''
+}
+
+/** The listing in the form. */
+export function currentListing(): string {
+  return key
+}
+
+export async function fromServer(backend: string, listing: string): Promise<Draft | undefined> {
   const answer = await fetch(`${backend}/listings/${encodeURIComponent(listing)}`).catch(() => undefined)
   return answer?.ok ? ((await answer.json()) as Draft) : undefined
 }
@@ -101,17 +119,19 @@ function saveNow(): void {
 }
 
 function save(): void {
+  saveDraft().catch((error: Error) => say(`Not saved: ${error.message}`, 'failed'))
+}
+
+async function saveDraft(): Promise<string> {
   clearTimeout(timer)
   timer = undefined
   const listing = key
-  enqueue('form', draft(), { key: listing }).then(
-    receipt => {
-      if (key !== listing) return
-      saved = { id: receipt.id, at: Date.now() }
-      follow(queue.getSnapshot())
-    },
-    (error: Error) => say(`Not saved: ${error.message}`, 'failed'),
-  )
+  const receipt = await enqueue('form', draft(), { key: listing })
+  if (key === listing) {
+    saved = { id: receipt.id, at: Date.now() }
+    follow(queue.getSnapshot())
+  }
+  return receipt.id
 }
 
 /** What became of the last save. */
@@ -143,7 +163,9 @@ async function addNote(form: HTMLFormElement): Promise<void> {
 async function addPhoto(field: HTMLInputElement): Promise<void> {
   const [file] = field.files ?? []
   if (!file) return
-  await enqueue('photo', file, { params: { listing: key } })
+  // It goes below the id that the server gives the listing, which may never have heard of it yet.
+  const listing = timer === undefined && saved ? saved.id : await saveDraft()
+  await enqueue('photo', file, { params: { listing: ref(listing) } })
   field.value = ''
-  toast('Photo saved on this device')
+  toast('Photo saved on this device. It follows its listing.')
 }

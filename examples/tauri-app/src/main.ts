@@ -2,6 +2,7 @@ import { invoke } from '@tauri-apps/api/core'
 
 import { showAccount } from './account'
 import { showBackend } from './backend'
+import { showConflicts } from './conflict'
 import { showDelivery } from './delivery'
 import { attempt } from './dom'
 import { showListing } from './listing'
@@ -14,4 +15,5 @@ await attempt(async () => {
   const backend = await invoke<string>('backend')
   showBackend(backend)
   await showListing(backend)
+  await showConflicts(backend)
 })

@@ -1,6 +1,7 @@
 /** The live table of what is in the outbox. */
 import { discard, retry, syncEntries, type Entry, type EntryList } from 'tauri-plugin-storage-sync-api'
 
+import { decide, isContested } from './conflict'
 import { attempt, byId, confirmed, copyOf, part, write } from './dom'
 import { clock, counts, sizeOf, STATE_WORDS, whatOf, whyOf } from './words'
 
@@ -40,6 +41,7 @@ function added(entry: Entry): HTMLTableRowElement {
   row.dataset['id'] = entry.id
   rows.set(entry.id, row)
   part(row, 'row-retry').addEventListener('click', () => void attempt(() => again(entry.id)))
+  part(row, 'row-decide').addEventListener('click', () => void decide(entry.id))
   part(row, 'row-discard').addEventListener('click', () => void attempt(() => drop(entry.id)))
   return row
 }
@@ -55,7 +57,9 @@ function fill(row: HTMLTableRowElement, entry: Entry): void {
   write(part(row, 'row-attempts'), String(entry.attempts))
   write(part(row, 'row-why'), whyOf(entry))
   write(part(row, 'row-error'), entry.state === 'acked' ? '' : (entry.lastError ?? ''))
-  offer(part(row, 'row-retry'), 'Retry', what, entry.state === 'failed' || entry.waitingFor?.reason === 'backoff')
+  const contested = isContested(entry)
+  offer(part(row, 'row-decide'), 'Decide about', what, contested)
+  offer(part(row, 'row-retry'), 'Retry', what, (entry.state === 'failed' && !contested) || entry.waitingFor?.reason === 'backoff')
   offer(part(row, 'row-discard'), 'Discard', what, entry.state !== 'inflight')
 }
 

@@ -19,7 +19,7 @@ export const KEY_WORDS: Record<KeyState, string> = {
 
 const REASON_WORDS: Record<Reason, string> = {
   refused: 'The server refused it',
-  conflict: 'The server has something newer',
+  conflict: 'It was changed on another device: decide which version stands',
   'outcome-unknown': 'It may have arrived: look before sending it again',
   unproven: 'The server never proved that it has it',
   undecryptable: 'Its record on disk is damaged',
@@ -56,7 +56,7 @@ export function waitingWords(waiting: WaitingFor): string {
     case 'backoff':
       return `Trying again ${until(waiting.until)}`
     case 'dependency':
-      return 'Waiting for what it belongs to'
+      return 'Waits until the server has given its listing an id'
     case 'offline':
       return `Cannot reach ${waiting.origin}`
     case 'busy':

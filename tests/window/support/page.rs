@@ -11,6 +11,12 @@ pub const SAVED: &str = "saved";
 /// The badges.
 pub const PENDING: &str = "badge-pending";
 pub const ACKED: &str = "badge-acked";
+pub const FAILED: &str = "badge-failed";
+/// What is said in passing.
+pub const TOASTS: &str = "toasts";
+/// Makes the backend write the listing as another device does, and what decides for one's own version.
+pub const EDIT_ELSEWHERE: &str = "edit-elsewhere";
+pub const KEEP_MINE: &str = "conflict-keep-mine";
 /// In the first row of the queue: what is going on with the newest entry, in words.
 pub const WHY: &str = "row-why";
 /// Runs `flush()`.
@@ -24,9 +30,14 @@ pub const BYTES: &str = "photo";
 
 /// Types a title and waits until what was typed is in the queue.
 pub async fn type_draft(app: &App, title: &str) {
+    type_draft_into(app, title).await;
+    app.shows(PENDING, "1").await;
+}
+
+/// Types a title and waits until it is said that it is safe.
+pub async fn type_draft_into(app: &App, title: &str) {
     app.type_into(TITLE, title).await;
     app.shows_what(SAVED, |said| said.starts_with("Saved on this device")).await;
-    app.shows(PENDING, "1").await;
 }
 
 /// Enqueues one draft, at once and without the versions on the way to it that typing makes.
