@@ -19,7 +19,10 @@ const COMMANDS: &[&str] = &[
     "pause",
     "resume",
     "set_credentials",
+    "set_account",
+    "sign_out",
     "rotate_key",
+    "reset_encrypted_data",
 ];
 
 /// What may stand in `allow` and `deny` of a capability, for editors and for the check at build time; `src/commands/scope.rs` reads it.

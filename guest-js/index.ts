@@ -6,6 +6,7 @@
  *
  * @packageDocumentation
  */
+export { CONFIRM_RESET, onAuthRequired, resetEncryptedData, setAccount, signOut } from './accounts.js'
 export { conflicts, conflictsRead, edit, observe, onConflict, resolve } from './conflicts.js'
 export { enqueue, enqueueAll } from './enqueue.js'
 export { delivered, get, list, onEntry, payload, syncEntries, type EntryList } from './entries.js'
@@ -16,6 +17,7 @@ export { discard, flush, pause, resume, retry, rotateKey, setCredentials } from 
 export type {
   Action,
   Applied,
+  AuthRequired,
   Change,
   Counts,
   Credentials,
@@ -29,6 +31,7 @@ export type {
   KeyState,
   KeyStatus,
   Known,
+  Leftover,
   ListenOptions,
   Named,
   NewItem,
@@ -38,7 +41,10 @@ export type {
   Readable,
   Reason,
   Receipt,
+  Reset,
   Rotated,
+  SignedOut,
+  SignOutOptions,
   State,
   Status,
   WaitingFor,

@@ -9,6 +9,9 @@ export const STATUS_EVENT = 'storage-sync://status'
 /** Carries a `Change`. */
 export const ENTRY_EVENT = 'storage-sync://entry'
 
+/** Carries an `AuthRequired`. */
+export const AUTH_EVENT = 'storage-sync://auth'
+
 /** What wants to be told of each new value. What one of them throws does not reach the others. */
 export class Listeners<T> {
   readonly #runs = new Set<{ run: (value: T) => void }>()

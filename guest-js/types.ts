@@ -386,6 +386,59 @@ export interface ListenOptions {
   signal?: AbortSignal | undefined
 }
 
+/** A server wants other credentials, as `onAuthRequired` hears it. */
+export interface AuthRequired {
+  /** Scheme, host and port. */
+  origin: string
+}
+
+/**
+ * What becomes of the entries of an account that is signed out.
+ *
+ * - `keep`: they wait, encrypted, until the same account is back.
+ * - `flush`: they are delivered first, as far as that is possible now; what is left is kept.
+ * - `discard`: they are destroyed, and the account's key with them.
+ */
+export const LEFTOVERS = ['keep', 'flush', 'discard'] as const
+
+/** What becomes of them: one of {@link LEFTOVERS}. */
+export type Leftover = (typeof LEFTOVERS)[number]
+
+/** Options of `signOut`. */
+export interface SignOutOptions {
+  /** What becomes of its entries. Default: `keep`. */
+  pending?: Leftover | undefined
+  /** How long `flush` may take, in milliseconds. Default: 10 000. */
+  timeout?: number | undefined
+}
+
+/** What `signOut` did. */
+export interface SignedOut {
+  /** The account that was signed out. */
+  account: string
+  /** So many of its entries were delivered meanwhile. */
+  delivered: number
+  /** So many are kept: pending or failed. */
+  kept: number
+  /** So many were destroyed before they were delivered. */
+  discarded: number
+  /** Of these, the ones that the server may have applied; of more than 1000, the oldest. */
+  possiblyApplied: string[]
+  /**
+   * Nothing is left to do. Otherwise, after `discard`, the keychain could not be asked to delete the account's key: that is made up for as
+   * soon as it can be, and nothing of the account can be read meanwhile.
+   */
+  finished: boolean
+}
+
+/** What `resetEncryptedData` did. */
+export interface Reset {
+  /** A copy of the queue as it was, encrypted as it was. Files are in a folder beside it, of the same name with `.spool` behind. */
+  file: string
+  /** So many entries were pending or failed, and are in that file only. */
+  givenUp: number
+}
+
 /** What `rotateKey` did. */
 export interface Rotated {
   /** So many entries were wrapped under the new key by this call. */

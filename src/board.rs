@@ -1,19 +1,22 @@
 //! What the engine publishes and the outbox reads: why entries wait. Neither knows the other.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
 use crate::{
     clock::Clock,
-    entry::{Hold, WaitingFor},
+    entry::{AuthRequired, Hold, WaitingFor},
 };
+
+/// So many origins may ask for credentials before a listener that is slow misses one: there are never that many.
+const AUTH: usize = 64;
 
 /// Clones share it.
 #[derive(Clone)]
@@ -29,15 +32,44 @@ struct Shared {
     requested: watch::Sender<u64>,
     flushed: watch::Sender<u64>,
     others: watch::Sender<u64>,
+    /// Accounts whose attempts end now, answered or not.
+    cut: watch::Sender<HashSet<Arc<str>>>,
+    /// Origins whose server asks for credentials, as they come.
+    auth: broadcast::Sender<AuthRequired>,
 }
 
 #[derive(Default)]
 struct Posted {
     owner: bool,
     paused: bool,
+    /// The current account, once it is known.
+    account: Option<Arc<str>>,
+    /// Accounts that are being signed out.
+    barred: HashSet<Arc<str>>,
     holds: Vec<Held>,
     everything: Option<WaitingFor>,
     backoffs: HashMap<i64, Backoff>,
+}
+
+/// As long as it lives, nothing of the account begins to be sent.
+#[derive(Debug)]
+pub struct Barred {
+    board: Board,
+    account: Arc<str>,
+}
+
+impl Barred {
+    /// Ends what is being sent: it counts as possibly sent.
+    pub fn cut(&self) {
+        self.board.shared.cut.send_if_modified(|cut| cut.insert(Arc::clone(&self.account)));
+    }
+}
+
+impl Drop for Barred {
+    fn drop(&mut self) {
+        self.board.shared.cut.send_if_modified(|cut| cut.remove(&self.account));
+        self.board.post(|posted| posted.barred.remove(&self.account));
+    }
 }
 
 /// A hold as the engine posts it. Times are monotonic; they become wall clock only for display.
@@ -85,6 +117,8 @@ impl Board {
                 requested: watch::Sender::default(),
                 flushed: watch::Sender::default(),
                 others: watch::Sender::default(),
+                cut: watch::Sender::default(),
+                auth: broadcast::Sender::new(AUTH),
             }),
         }
     }
@@ -131,7 +165,33 @@ impl Board {
         self.read().paused
     }
 
-    /// To be held from reading or writing the pause on disk until it is posted, so that an older one is never posted last.
+    /// Whether something of that account may be sent now: it is the current one, and not being signed out.
+    pub fn may_send(&self, account: &str) -> bool {
+        let posted = self.read();
+        posted.account.as_deref().is_none_or(|current| current == account) && !posted.barred.contains(account)
+    }
+
+    /// From now on nothing of that account begins to be sent, until the answer is dropped.
+    pub fn bar(&self, account: &str) -> Barred {
+        let account: Arc<str> = account.into();
+        self.post(|posted| posted.barred.insert(Arc::clone(&account)));
+        Barred { board: self.clone(), account }
+    }
+
+    /// Resolves once what is being sent for that account is to end.
+    pub async fn cut(&self, account: &str) {
+        let mut cut = self.shared.cut.subscribe();
+        // The sender lives as long as we do.
+        let _ = cut.wait_for(|cut| cut.contains(account)).await;
+    }
+
+    /// Origins whose server asks for credentials: each once for every set of credentials that it refused.
+    pub fn auth_required(&self) -> broadcast::Receiver<AuthRequired> {
+        self.shared.auth.subscribe()
+    }
+
+    /// To be held from reading or writing the pause or the current account on disk until it is posted, so that an older one is never
+    /// posted last.
     pub async fn pausing(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.shared.pausing.lock().await
     }
@@ -184,6 +244,19 @@ impl Board {
 
     pub(crate) fn post_paused(&self, paused: bool) {
         self.post(|posted| std::mem::replace(&mut posted.paused, paused) != paused);
+    }
+
+    pub(crate) fn post_account(&self, account: &str) {
+        self.post(|posted| {
+            let changed = posted.account.as_deref() != Some(account);
+            posted.account = Some(account.into());
+            changed
+        });
+    }
+
+    pub(crate) fn post_auth(&self, required: AuthRequired) {
+        // Nobody listens: the status shows it too.
+        let _ = self.shared.auth.send(required);
     }
 
     /// Nothing is known any more of why entries wait: delivery begins anew.

@@ -1,6 +1,11 @@
 //! Assembles the plugin, from the configuration and from what the app's author gives in Rust.
 
-use std::{path::PathBuf, sync::Arc, sync::mpsc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    sync::mpsc,
+    time::Duration,
+};
 
 use tauri::{
     AppHandle, Emitter as _, Manager as _, RunEvent, Runtime, WindowEvent, async_runtime,
@@ -9,8 +14,8 @@ use tauri::{
 
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
-    commands,
-    config::{Config, Endpoint, Migrations, Settings},
+    commands::{self, WindowLimits},
+    config::{Config, Endpoint, Limits, Migrations, Settings},
     error::{Error, Result},
     events::Event,
     handle::{Blueprint, StorageSync},
@@ -27,6 +32,8 @@ const NAME: &str = "storage-sync";
 const STATUS: &str = "storage-sync://status";
 /// What windows hear when the state of an entry changed.
 const ENTRY: &str = "storage-sync://entry";
+/// What windows hear when a server wants other credentials.
+const AUTH: &str = "storage-sync://auth";
 /// How long the app's exit may be held up. What is not done by then is found at the next start, as after a crash.
 const EXIT: Duration = Duration::from_secs(2);
 
@@ -157,8 +164,10 @@ impl Builder {
         plugin::Builder::<R, Option<Config>>::new(NAME)
             .invoke_handler(commands::handler())
             .setup(|app, api| {
-                let (sync, blueprint) = self.assemble(app, api.config().clone())?;
+                let (sync, blueprint, limits) = self.assemble(app, api.config().clone())?;
+                let clock = Arc::clone(&blueprint.clock);
                 app.manage(sync.clone());
+                app.manage(WindowLimits::new(limits, clock));
                 // Never here: the app's window would wait for the disk.
                 async_runtime::spawn(sync.run(blueprint, emitter(app.clone())));
                 Ok(())
@@ -167,21 +176,31 @@ impl Builder {
             .build()
     }
 
-    fn assemble<R: Runtime>(self, app: &AppHandle<R>, written: Option<Config>) -> Result<(StorageSync, Blueprint)> {
+    fn assemble<R: Runtime>(
+        self,
+        app: &AppHandle<R>,
+        written: Option<Config>,
+    ) -> Result<(StorageSync, Blueprint, Limits)> {
         let mut config = self.config.or(written).unwrap_or_default();
         config.base_url = self.base_url.or(config.base_url);
         let mut settings = Settings::new(config, self.endpoints)?;
         settings.migrations = useful(self.migrations, &settings)?;
         let settings = Arc::new(settings);
         let folder = self.data_dir.or_else(|| app.path().app_data_dir().ok().map(|folder| folder.join(NAME)));
+        let key_source = self.key_source.unwrap_or_else(|| {
+            // Without a folder the queue is never opened.
+            let folder = folder.as_deref().unwrap_or(Path::new(""));
+            keychain::system_keychain(&app.config().identifier, folder)
+        });
         let blueprint = Blueprint {
             folder,
-            key_source: self.key_source.unwrap_or_else(|| keychain::system_keychain(&app.config().identifier)),
+            key_source,
             transport: self.transport,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::default())),
             random: self.random.unwrap_or_else(|| Arc::new(SystemRandom)),
         };
-        Ok((StorageSync::new(settings, Credentials::new(self.auth)), blueprint))
+        let limits = settings.limits.clone();
+        Ok((StorageSync::new(settings, Credentials::new(self.auth)), blueprint, limits))
     }
 }
 
@@ -211,6 +230,7 @@ fn emitter<R: Runtime>(app: AppHandle<R>) -> impl Fn(Event) + Send + 'static {
         let told = match &event {
             Event::Status(status) => app.emit(STATUS, status),
             Event::Entry(change) => app.emit(ENTRY, change),
+            Event::Auth(required) => app.emit(AUTH, required),
         };
         if let Err(error) = told {
             tracing::debug!(%error, "a window could not be told of a change");

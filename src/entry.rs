@@ -409,6 +409,15 @@ pub struct Change {
     pub account: Arc<str>,
 }
 
+/// A server wants other credentials, as the event `storage-sync://auth` carries it: told once for each set of credentials that it
+/// refuses, and once when there are none. [`Status::holds`] shows it for as long as it is so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AuthRequired {
+    /// Scheme, host and port.
+    pub origin: String,
+}
+
 /// A hold on an endpoint or origin, as `status()` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

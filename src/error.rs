@@ -103,6 +103,17 @@ pub enum Error {
         "the keychain holds another key than the one the queue was written with: restore the right one; nothing was deleted"
     )]
     KeyMismatch,
+    /// `signed_out`: the account was signed out, or its queue was given up, while it was in use, here or in another process.
+    #[error("this account was signed out meanwhile, or its queue was given up: sign in again; nothing was written")]
+    SignedOut,
+    /// `rate_limited`: a window enqueues faster than `limits.windowEntries` or `limits.windowBytes` allow.
+    #[error(
+        "this window enqueues too much at once: try again in {seconds} s, or raise `limits.windowEntries` or `limits.windowBytes`"
+    )]
+    RateLimited {
+        /// When there is room again.
+        seconds: u64,
+    },
     /// `undecryptable`: a record does not open with its key.
     #[error("the record of entry {0} was changed or damaged on disk and cannot be decrypted")]
     Undecryptable(Uuid),
@@ -166,6 +177,8 @@ impl Error {
             Self::KeychainUnavailable(_) => "keychain_unavailable",
             Self::KeyMissing => "key_missing",
             Self::KeyMismatch => "key_mismatch",
+            Self::SignedOut => "signed_out",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Undecryptable(_) => "undecryptable",
             Self::DatabaseNewer { .. } => "database_newer",
             Self::DatabaseCorrupt(_) => "database_corrupt",

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use crate::{
-    entry::{Change, Status},
+    entry::{AuthRequired, Change, Status},
     error::{Error, Result},
 };
 
@@ -17,6 +17,8 @@ pub(crate) enum Event {
     Status(Status),
     /// `storage-sync://entry`
     Entry(Change),
+    /// `storage-sync://auth`
+    Auth(AuthRequired),
 }
 
 /// Where the news come from.
@@ -32,6 +34,8 @@ pub(crate) trait Source: Send {
 pub(crate) enum News {
     /// The state of an entry changed.
     Entry(Change),
+    /// A server wants other credentials.
+    Auth(AuthRequired),
     /// The states of entries changed, and it is not known of which.
     Missed,
     /// The status may be another one.
@@ -73,6 +77,7 @@ where
 #[derive(Default)]
 struct Burst {
     entries: HashMap<Uuid, Change>,
+    auth: Vec<AuthRequired>,
     status: bool,
     /// Listeners must look again even if the status seems to be the same.
     missed: bool,
@@ -81,7 +86,7 @@ struct Burst {
 
 impl Burst {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && !self.status && !self.missed && !self.over
+        self.entries.is_empty() && self.auth.is_empty() && !self.status && !self.missed && !self.over
     }
 
     fn note(&mut self, news: News) {
@@ -90,6 +95,12 @@ impl Burst {
                 // A conflict is news also when something else came of the entry right after.
                 change.conflict |= self.entries.get(&change.id).is_some_and(|before| before.conflict);
                 self.entries.insert(change.id, change);
+            }
+            News::Auth(required) => {
+                self.auth.retain(|other| *other != required);
+                self.auth.push(required);
+                // It is among the holds now.
+                self.status = true;
             }
             News::Missed => self.missed = true,
             News::Status => self.status = true,
@@ -112,6 +123,12 @@ impl Burst {
         let mut changes: Vec<Change> = self.entries.drain().map(|(_, change)| change).collect();
         changes.sort_unstable_by_key(|change| change.seq);
         changes.into_iter().map(Event::Entry).for_each(emit);
+        let required = std::mem::take(&mut self.auth);
+        self.emit_status(source, shown, emit).await;
+        required.into_iter().map(Event::Auth).for_each(emit);
+    }
+
+    async fn emit_status(&mut self, source: &impl Source, shown: &mut Option<Status>, emit: &impl Fn(Event)) {
         if !(std::mem::take(&mut self.status) || self.missed) {
             return;
         }

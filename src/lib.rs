@@ -114,15 +114,15 @@ pub use self::{
         Route, Template,
     },
     entry::{
-        Action, Applied, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt, State,
-        Status, WaitingFor,
+        Action, Applied, AuthRequired, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt,
+        State, Status, WaitingFor,
     },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{
-        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Payload, Query, Resolution,
-        Rotated, Selection, SelectionFilter,
+        CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, Leftover,
+        NewItem, Payload, Query, Reset, Resolution, Rotated, Selection, SelectionFilter, SignedOut,
     },
     reference::reference,
     transport::{

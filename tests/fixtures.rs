@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Action, Applied, Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Known, Query, Queue, Reason,
-    Receipt, Selection, State, Status, WaitingFor,
+    Action, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Known, Leftover,
+    Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status, WaitingFor,
 };
 use uuid::Uuid;
 
@@ -38,6 +38,9 @@ fn what_the_backend_answers_comes_out_as_it_went_in() {
     comes_out_as_it_went_in::<Receipt>("receipt");
     comes_out_as_it_went_in::<Discarded>("discarded");
     comes_out_as_it_went_in::<Flushed>("flushed");
+    comes_out_as_it_went_in::<AuthRequired>("auth");
+    comes_out_as_it_went_in::<SignedOut>("signed_out");
+    comes_out_as_it_went_in::<Reset>("reset");
 }
 
 /// Every variant of an enum, from what serde says when it meets another one: the enums may grow, so no `match` outside of the crate
@@ -72,6 +75,7 @@ fn the_fixtures_show_every_variant() {
     assert_eq!(shown(&entries, "/waitingFor/reason"), variants::<WaitingFor>(json!({ "reason": "?" })));
     assert_eq!(shown(&entries, "/waitingFor/key"), variants::<KeyState>(unknown()));
     assert_eq!(shown(&fixtures("status"), "/key/state"), variants::<KeyState>(unknown()));
+    assert_eq!(shown(&fixtures("sign_out"), "/pending"), variants::<Leftover>(unknown()));
     let changes = fixtures("change");
     assert_eq!(shown(&changes, "/state"), variants::<State>(unknown()));
     assert!(changes.iter().any(|change| change["state"].is_null()), "one that was discarded is missing");
@@ -99,6 +103,8 @@ fn errors() -> Vec<Error> {
         Error::KeychainUnavailable("no session bus".into()),
         Error::KeyMissing,
         Error::KeyMismatch,
+        Error::SignedOut,
+        Error::RateLimited { seconds: 12 },
         Error::Undecryptable(id),
         Error::DatabaseNewer { found: 9, known: 1 },
         Error::DatabaseCorrupt("page 3".into()),
@@ -171,5 +177,9 @@ fn queries_and_selections_are_understood() {
     }
     for selection in fixtures("selection") {
         parse::<Selection>(&selection);
+    }
+    for options in fixtures("sign_out") {
+        let pending: Option<Leftover> = parse(&options["pending"]);
+        assert_eq!(json!(pending), options["pending"]);
     }
 }

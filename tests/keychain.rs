@@ -6,11 +6,19 @@
 #[path = "keychain/child.rs"]
 mod child;
 #[cfg(target_os = "linux")]
+#[path = "keychain/delivery.rs"]
+mod delivery;
+#[cfg(target_os = "linux")]
 #[path = "keychain/secret_service.rs"]
 mod secret_service;
 #[cfg(target_os = "linux")]
 #[path = "keychain/session.rs"]
 mod session;
+
+#[cfg(target_os = "linux")]
+#[path = "scenarios/support.rs"]
+#[expect(dead_code, reason = "made for the scenarios, which need more of it")]
+mod support;
 
 use child::Folder;
 
@@ -29,13 +37,16 @@ fn a_source_that_never_answers_does_not_hold_up_the_exit() {
     assert_eq!(folder.answer("hang"), "keychain_locked");
 }
 
-/// On the systems whose keychain needs no session of its own. Leaves one item behind, always the same.
+/// On the systems whose keychain needs no session of its own.
 #[cfg(any(target_os = "macos", windows))]
 #[test]
 fn what_is_stored_in_the_system_keychain_is_loaded_again() {
-    let keychain = tauri_plugin_storage_sync::keychain::system_keychain("storage-sync.test");
+    let folder = tempfile::tempdir().unwrap();
+    let keychain = tauri_plugin_storage_sync::keychain::system_keychain("storage-sync.test", folder.path());
     let key: Vec<u8> = (0..32).collect();
     keychain.store("", &key).unwrap();
     assert_eq!(*keychain.load("").unwrap().unwrap(), key);
     assert!(keychain.load("nobody").unwrap().is_none());
+    keychain.forget("").unwrap();
+    assert!(keychain.load("").unwrap().is_none());
 }

@@ -8,8 +8,9 @@ import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import { ERROR_CODES, type ErrorCode } from '../errors.js'
-import { ACTIONS, APPLIED, KEY_STATES, QUEUES, REASONS, STATES } from '../types.js'
+import { ACTIONS, APPLIED, KEY_STATES, LEFTOVERS, QUEUES, REASONS, STATES } from '../types.js'
 import type {
+  AuthRequired,
   Change,
   Discarded,
   EnqueueOptions,
@@ -19,9 +20,12 @@ import type {
   Hold,
   KeyStatus,
   Known,
+  Leftover,
   Payload,
   Query,
   Receipt,
+  Reset,
+  SignedOut,
   Status,
   WaitingFor,
 } from '../types.js'
@@ -181,6 +185,17 @@ const checks: Record<string, Check<unknown>> = {
     object<{ id: string; payload: Payload }>({ id: uuid, payload: json }),
   ),
   selection: either(either(uuid, oneOf(['all'])), filter),
+  auth: object<AuthRequired>({ origin: text }),
+  reset: object<Reset>({ file: text, givenUp: count }),
+  sign_out: object<{ pending?: Leftover; timeoutMs?: number }>({ pending: oneOf(LEFTOVERS), timeoutMs: count }, ['pending', 'timeoutMs']),
+  signed_out: object<SignedOut>({
+    account: text,
+    delivered: count,
+    kept: count,
+    discarded: count,
+    possiblyApplied: listOf(uuid),
+    finished: flag,
+  }),
   status,
 }
 
@@ -225,6 +240,7 @@ describe('together the fixtures show every', () => {
     ['key state of a waiting entry', waiting.flatMap(one => (one.reason === 'keychain' ? one.key : [])), KEY_STATES],
     ['key state', read<Status>('status').map(one => one.key.state), KEY_STATES],
     ['state of a change', read<Change>('change').map(one => one.state), [...STATES, null]],
+    ['choice at a sign-out', read<{ pending?: Leftover }>('sign_out').flatMap(one => one.pending ?? []), LEFTOVERS],
     // The last one is the binding's own: it says that the backend was not reached.
     ['error code of the backend', read<{ code: ErrorCode }>('error').map(one => one.code), ERROR_CODES.filter(code => code !== 'ipc')],
   ])('%s', (_, shown, all) => {

@@ -33,7 +33,9 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T> 
 
 /// `serde` quotes values of the wrong type; what it expected says enough.
 fn unquoted(message: &str) -> &str {
-    let quotes = ["invalid type", "invalid value", "invalid length"].iter().any(|start| message.starts_with(start));
+    let quotes = ["invalid type", "invalid value", "invalid length", "unknown variant"]
+        .iter()
+        .any(|start| message.starts_with(start));
     message.rfind("expected ").filter(|_| quotes).map_or(message, |at| &message[at..])
 }
 

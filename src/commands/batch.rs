@@ -12,6 +12,7 @@ use tauri::{
 
 use super::{
     body, enqueue,
+    limit::WindowLimits,
     scope::{self, KindScope, MayEnqueue},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 #[tauri::command]
 pub(crate) async fn enqueue_all<R: Runtime>(
     webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
     scope: CommandScope<KindScope>,
@@ -36,6 +38,8 @@ pub(crate) async fn enqueue_all<R: Runtime>(
         let checked = scope::check(&scope, &item.kind).and_then(|()| may_enqueue.check(&item.kind));
         checked.map_err(|error| at(place, &error))?;
     }
+    let bytes = items.iter().map(|item| item.payload.as_bytes().len()).sum();
+    limits.take(webview.label(), items.len(), bytes)?;
     sync.enqueue_all(items).await
 }
 

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 use tauri::{
-    State,
+    Runtime, State, Webview,
     http::HeaderMap,
     ipc::{InvokeBody, Request},
 };
 use uuid::Uuid;
 
-use super::body;
+use super::{body, limit::WindowLimits};
 use crate::{
     error::{Error, Result},
     handle::StorageSync,
@@ -19,8 +19,14 @@ use crate::{
 const ID: &str = "x-id";
 
 #[tauri::command]
-pub(crate) async fn edit(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+pub(crate) async fn edit<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
+    sync: State<'_, StorageSync>,
+    request: Request<'_>,
+) -> Result<()> {
     let (id, payload) = replacement(request.body(), request.headers(), &["id", "payload"])?;
+    limits.take(webview.label(), 1, payload.as_bytes().len())?;
     sync.edit(id, payload).await
 }
 

@@ -1,12 +1,16 @@
-//! Credentials from a window, for a configured origin. A permission of its own, in no set.
+//! Who is signed in, and with what: permissions of their own, in no set.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tauri::{State, ipc::Request};
 
-use super::arguments::arguments;
-use crate::{error::Result, handle::StorageSync};
+use super::arguments::{arguments, milliseconds};
+use crate::{
+    error::Result,
+    handle::StorageSync,
+    outbox::{Leftover, SignedOut},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,8 +20,33 @@ struct Given {
     account: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Account {
+    account: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct SignOut {
+    pending: Option<Leftover>,
+    timeout_ms: Option<u64>,
+}
+
 #[tauri::command]
 pub(crate) async fn set_credentials(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
     let Given { origin, headers, account } = arguments(&request)?;
     sync.set_credentials(origin.as_deref(), headers.into_iter().collect(), account.as_deref()).await
+}
+
+#[tauri::command]
+pub(crate) async fn set_account(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+    let Account { account } = arguments(&request)?;
+    sync.set_account(&account).await
+}
+
+#[tauri::command]
+pub(crate) async fn sign_out(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<SignedOut> {
+    let SignOut { pending, timeout_ms } = arguments(&request)?;
+    sync.sign_out(pending.unwrap_or_default(), milliseconds(timeout_ms)).await
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 use tauri::{
-    State,
+    Runtime, State, Webview,
     http::HeaderMap,
     ipc::{CommandScope, InvokeBody, Request},
 };
@@ -12,6 +12,7 @@ use tauri::{
 use super::{
     arguments::read,
     body,
+    limit::WindowLimits,
     scope::{self, KindScope},
 };
 use crate::{
@@ -27,13 +28,16 @@ const KIND: &str = "x-kind";
 const OPTIONS: &str = "x-options";
 
 #[tauri::command]
-pub(crate) async fn enqueue(
+pub(crate) async fn enqueue<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
     scope: CommandScope<KindScope>,
 ) -> Result<Receipt> {
     let NewItem { kind, payload, options } = asked(request.body(), request.headers())?;
     scope::check(&scope, &kind)?;
+    limits.take(webview.label(), 1, payload.as_bytes().len())?;
     sync.enqueue_payload(&kind, payload, options).await
 }
 

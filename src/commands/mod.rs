@@ -9,12 +9,15 @@ mod credentials;
 mod enqueue;
 mod entries;
 mod keys;
+mod limit;
 mod scope;
 mod steer;
 #[cfg(test)]
 mod tests;
 
 use tauri::{Runtime, ipc::Invoke};
+
+pub(crate) use limit::WindowLimits;
 
 /// All commands; `build.rs` names the same ones, and each has its permissions in `permissions/`.
 pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync + 'static {
@@ -25,13 +28,16 @@ pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync 
         conflicts::conflicts,
         conflicts::conflicts_read,
         conflicts::observe,
+        credentials::set_account,
         credentials::set_credentials,
+        credentials::sign_out,
         enqueue::enqueue,
         entries::delivered,
         entries::get,
         entries::list,
         entries::payload,
         entries::status,
+        keys::reset_encrypted_data,
         keys::rotate_key,
         steer::discard,
         steer::flush,

@@ -11,7 +11,7 @@
 //!     "photo": { "method": "POST", "url": "/listings/{listing}/photos", "body": "raw", "ack": { "id": "/data/id" } }
 //!   },
 //!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8 },
-//!   "limits": { "entries": 100000, "payloadBytes": 1048576, "spoolBytes": 21474836480 },
+//!   "limits": { "entries": 100000, "payloadBytes": 1048576, "spoolBytes": 21474836480, "windowEntries": 10000, "windowBytes": 268435456 },
 //!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 }
 //! } }
 //! ```
@@ -123,10 +123,22 @@ pub struct Limits {
     /// What waiting files of all accounts may take on the disk, in bytes: 1 to 2^53. Files of 64 KiB or less do not count.
     /// Default: 21 474 836 480 (20 GiB).
     pub spool_bytes: u64,
+    /// Entries that one window may enqueue or edit at once: 1 to 1 000 000 000; as many more come to it within every minute, evenly. A call
+    /// that would go beyond is answered `rate_limited`. Rust is not limited. Default: 10 000.
+    pub window_entries: u64,
+    /// Bytes of payload that one window may enqueue or edit at once, in the same way: 1 to 1 099 511 627 776 (1 TiB). Default: 268 435 456
+    /// (256 MiB).
+    pub window_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 100_000, payload_bytes: 1 << 20, spool_bytes: 20 << 30 }
+        Self {
+            entries: 100_000,
+            payload_bytes: 1 << 20,
+            spool_bytes: 20 << 30,
+            window_entries: 10_000,
+            window_bytes: 256 << 20,
+        }
     }
 }

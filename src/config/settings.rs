@@ -148,6 +148,12 @@ fn check_limits(limits: &Limits) -> Result<()> {
     if !(1..=1 << 53).contains(&limits.spool_bytes) {
         return Err(Error::config("limits.spoolBytes", "must be 1 to 9007199254740992"));
     }
+    if !(1..=1_000_000_000).contains(&limits.window_entries) {
+        return Err(Error::config("limits.windowEntries", "must be 1 to 1000000000"));
+    }
+    if !(1..=1 << 40).contains(&limits.window_bytes) {
+        return Err(Error::config("limits.windowBytes", "must be 1 to 1099511627776 (1 TiB)"));
+    }
     Ok(())
 }
 
@@ -197,7 +203,7 @@ mod tests {
                 "method": "post", "url": "/x/{key}", "body": "raw", "queue": "latest", "ifUnknown": "hold", "keyLifetime": 86400, "timeoutMs": 5,
                 "ack": { "status": [201], "id": "/data/id", "json": true }, "headers": { "X-Client": "desktop" } } },
             "retry": { "baseMs": 5, "capMs": 50, "concurrency": 3 },
-            "limits": { "entries": 7, "payloadBytes": 9, "spoolBytes": 11 }
+            "limits": { "entries": 7, "payloadBytes": 9, "spoolBytes": 11, "windowEntries": 5, "windowBytes": 6 }
         }))
         .unwrap();
         let photo = settings.endpoint("photo").unwrap();
@@ -207,7 +213,8 @@ mod tests {
         assert_eq!(photo.ack, Ack::default().status(201).pointer("/data/id").json());
         assert_eq!(photo.headers, [("X-Client".to_owned(), "desktop".to_owned())]);
         assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3 });
-        assert_eq!(settings.limits, Limits { entries: 7, payload_bytes: 9, spool_bytes: 11 });
+        let limits = Limits { entries: 7, payload_bytes: 9, spool_bytes: 11, window_entries: 5, window_bytes: 6 };
+        assert_eq!(settings.limits, limits);
         assert_eq!(settings.base_url().unwrap().as_str(), "https://a.com/v1/");
     }
 
@@ -274,6 +281,9 @@ mod tests {
             (json!({ "retry": { "concurrency": 0 } }), "retry.concurrency"),
             (json!({ "retry": { "concurrency": 65 } }), "retry.concurrency"),
             (json!({ "limits": { "entries": 0 } }), "limits.entries"),
+            (json!({ "limits": { "windowEntries": 0 } }), "limits.windowEntries"),
+            (json!({ "limits": { "windowBytes": 0 } }), "limits.windowBytes"),
+            (json!({ "limits": { "windowBytes": 1_099_511_627_777u64 } }), "limits.windowBytes"),
             (json!({ "limits": { "payloadBytes": 0 } }), "limits.payloadBytes"),
             (json!({ "limits": { "payloadBytes": 268_435_457u64 } }), "limits.payloadBytes"),
         ];

@@ -37,6 +37,9 @@ impl Rules {
 
     /// The app has no credentials to give yet.
     pub(super) fn no_credentials(&mut self, attempt: &Attempt, why: String, now: Duration) -> Judgement {
+        if attempt.foreign {
+            return self.withdrawn(attempt);
+        }
         self.end(&attempt.kind, &attempt.origin, attempt.probe);
         self.origin(&attempt.origin).pace.answered();
         let level = self.origin(&attempt.origin).auth.next_level();
@@ -54,9 +57,29 @@ impl Rules {
         }
     }
 
-    /// Another account's credentials have not been refused.
+    /// Nothing of it was sent, because its account is not the current one any more.
+    pub(super) fn withdrawn(&mut self, attempt: &Attempt) -> Judgement {
+        self.end(&attempt.kind, &attempt.origin, attempt.probe);
+        Judgement::unsent(attempt.was_possibly_sent)
+    }
+
+    /// Origins that refuse the credentials they are sent, and the version of those.
+    pub(super) fn refused_credentials(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.origins.iter().filter_map(|(name, origin)| match origin.auth.why() {
+            Some(Why::Auth { version }) => Some((name.as_str(), version)),
+            _ => None,
+        })
+    }
+
+    /// Another account's credentials have not been refused, and what one may not do another one may. What a server asked for stands.
     pub(super) fn other_account(&mut self) {
         self.unauthorized.clear();
+        for endpoint in self.endpoints.values_mut() {
+            endpoint.refusals = None;
+            if endpoint.gate.why() == Some(Why::Refusing) {
+                endpoint.gate.open();
+            }
+        }
         for origin in self.origins.values_mut() {
             origin.auth.open();
             origin.unauthorized.clear();
@@ -97,6 +120,9 @@ impl Rules {
 
     pub(super) fn unauthorized(&mut self, attempt: &Attempt, status: u16, now: Duration) -> Judgement {
         let error = format!("the server answered {status}: it wants other credentials");
+        if attempt.foreign {
+            return pending(not_applied(attempt), false, Some(status), error, Next::Queue);
+        }
         if self.refused_alone(attempt) {
             return failed(Reason::Refused, attempt.was_possibly_sent, Some(status), error);
         }

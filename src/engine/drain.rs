@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     board::Backoff,
-    entry::WaitingFor,
+    entry::{AuthRequired, WaitingFor},
     error::Error,
     spool::Spool,
     store::{Claim, Done, Head, Loaded, Settle, Verdict},
@@ -91,6 +91,8 @@ pub(super) struct Drain {
     pub(super) rests: u32,
     /// A look at the database failed, and whether it was to read everything anew: it is made up for after the rest.
     pub(super) missed_look: Option<bool>,
+    /// The credentials whose refusal was told, by origin.
+    pub(super) announced: HashMap<String, u64>,
     closed: bool,
     nudged: Option<Duration>,
     nudge_due: Option<Duration>,
@@ -127,6 +129,7 @@ impl Drain {
             rest_until: None,
             rests: 0,
             missed_look: None,
+            announced: HashMap::new(),
             closed: false,
             nudged: None,
             nudge_due: None,
@@ -172,6 +175,7 @@ impl Drain {
         }
         self.begin_commit();
         self.publish();
+        self.ask_for_credentials();
         if self.is_idle() && self.flush > 0 {
             self.parts.board.post_flushed(std::mem::take(&mut self.flush));
         }
@@ -225,7 +229,8 @@ impl Drain {
         }
         // What is read while a commit is under way waits for the next one anyway; after it, as much again is read at once.
         let free = self.committing.is_none() && self.rest_until.is_none() && !self.gathers();
-        free && !self.exiting && !self.paused && !self.key.holds(self.now())
+        let may = !self.exiting && !self.paused && self.parts.board.may_send(&self.account);
+        free && may && !self.key.holds(self.now())
     }
 
     /// After a rest, what could not be read is read.
@@ -334,6 +339,7 @@ impl Drain {
         let now = self.now();
         let Some(place) = self.places.get_mut(&finished.seq) else { return };
         place.attempt.version = finished.version;
+        place.attempt.foreign = finished.account != self.account;
         let origin = place.attempt.origin.clone();
         let (judgement, without_credentials) = match finished.result {
             Sent::Answered { answer, renewed } => {
@@ -342,6 +348,7 @@ impl Drain {
                 (self.rules.judge(&place.attempt, &answer, now), refused && !renewed)
             }
             Sent::NoCredentials { why } => (self.rules.no_credentials(&place.attempt, why, now), true),
+            Sent::Withdrawn => (self.rules.withdrawn(&place.attempt), false),
         };
         if judgement.restored {
             self.doubt_everything();
@@ -379,6 +386,15 @@ impl Drain {
     fn publish(&self) {
         let everything = self.key.state().map(|key| WaitingFor::Keychain { key });
         self.parts.board.post_holds(self.rules.holds(), everything);
+    }
+
+    /// Tells, once for each set of credentials, that a server wants others. After the status shows it: whoever hears of it looks there.
+    fn ask_for_credentials(&mut self) {
+        for (origin, version) in self.rules.refused_credentials() {
+            if self.announced.insert(origin.to_owned(), version) != Some(version) {
+                self.parts.board.post_auth(AuthRequired { origin: origin.to_owned() });
+            }
+        }
     }
 
     /// The next moment at which something may be done without a wake. With nothing waiting there is none.

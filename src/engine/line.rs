@@ -85,7 +85,10 @@ impl Drain {
         // `pause` has returned by now, or is about to.
         let over = self.is_exiting() || self.paused || self.parts.board.paused();
         match self.places.get(&seq) {
-            Some(Place { attempt, stage: Stage::Lined(prepared), .. }) if !over && prepared.account == self.account => {
+            // Somebody else may have signed in, or this account be on its way out.
+            Some(Place { attempt, stage: Stage::Lined(prepared), .. })
+                if !over && prepared.account == self.account && self.parts.board.may_send(&prepared.account) =>
+            {
                 self.rules.passage(attempt, now)
             }
             _ => Passage::Back,
@@ -97,7 +100,7 @@ impl Drain {
         let Stage::Lined(prepared) = std::mem::replace(&mut place.stage, Stage::Sent) else { return };
         self.rules.origin(&place.attempt.origin).pace.sent();
         let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
-        self.sent.spawn(send(*prepared, transport, credentials));
+        self.sent.spawn(send(*prepared, transport, credentials, self.parts.board.clone()));
     }
 
     /// How many bytes of payloads wait for the wire.

@@ -51,6 +51,9 @@ impl Drain {
             // What is left counts from here: a clock that is set back must not bring it back at every start.
             store.set_floor(&name, u64::try_from(left.as_millis()).unwrap_or(u64::MAX), wall).await?;
         }
+        for (account, origin) in store.signed_in().await? {
+            self.parts.credentials.expect(&account, &origin);
+        }
         self.sweep();
         self.look(true).await?;
         self.parts.board.post_owner(true);
@@ -61,11 +64,13 @@ impl Drain {
     /// Finds out which endpoints have something pending, and where they go now.
     pub(super) async fn look(&mut self, rewind: bool) -> Result<()> {
         if rewind {
-            self.belong_to(self.parts.store.account().await?);
             let pausing = self.parts.board.pausing().await;
+            let account = self.parts.store.account().await?;
+            self.parts.board.post_account(&account);
             self.paused = self.parts.store.paused().await?;
             self.parts.board.post_paused(self.paused);
             drop(pausing);
+            self.belong_to(account);
             self.feeds.clear();
         }
         self.base = self.parts.settings.base_url();
@@ -97,6 +102,7 @@ impl Drain {
         if self.account != account {
             self.account = account;
             self.key = KeyHold::default();
+            self.announced.clear();
             self.rules.other_account();
         }
     }
@@ -293,6 +299,7 @@ impl Drain {
             attempts: row.attempts,
             if_unknown: IfUnknown::Hold,
             version: 0,
+            foreign: false,
             probe,
             renewed: false,
             standing: Arc::default(),

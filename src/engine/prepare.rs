@@ -112,6 +112,7 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
             if_unknown: endpoint.if_unknown,
             probe: false,
             version: 0,
+            foreign: false,
             renewed: false,
             standing: Arc::new(standing),
         },

@@ -52,6 +52,8 @@ pub(super) struct Attempt {
     pub version: u64,
     /// It was let through to find out whether a hold is over.
     pub probe: bool,
+    /// It is of another account than the current one by now: its answer says nothing of credentials that count.
+    pub foreign: bool,
     /// After a 401: the app has newer credentials already.
     pub renewed: bool,
     /// What a conflict may name.
@@ -352,12 +354,14 @@ impl Rules {
         let concurrency = self.concurrency;
         let origin = self.origin(&attempt.origin);
         origin.circuit.success(now);
-        origin.auth.success(now);
         origin.pace.quicken(concurrency);
         origin.silent.clear();
-        origin.unauthorized.clear();
-        origin.successes += 1;
-        origin.renewals = 0;
+        if !attempt.foreign {
+            origin.auth.success(now);
+            origin.unauthorized.clear();
+            origin.successes += 1;
+            origin.renewals = 0;
+        }
         let endpoint = self.endpoint(&attempt.kind);
         endpoint.gate.success(now);
         endpoint.refusals = None;

@@ -159,7 +159,8 @@ impl Rules {
             endpoint.refusals = Some((status, Vec::new()));
         }
         let refusing = endpoint.gate.why() == Some(Why::Refusing)
-            || endpoint.refusals.as_mut().is_some_and(|(_, row)| Self::in_a_row(row, attempt.lane, REFUSING_LANES));
+            || !attempt.foreign
+                && endpoint.refusals.as_mut().is_some_and(|(_, row)| Self::in_a_row(row, attempt.lane, REFUSING_LANES));
         let doubt = still_possibly_sent(attempt, status);
         if !refusing {
             return failed(Reason::Refused, doubt, Some(status), error);

@@ -12,7 +12,7 @@ use crate::{
     clock::{Clock, Random},
     config::Settings,
     engine::{self, Engine},
-    entry::{Change, Status},
+    entry::{AuthRequired, Change, Status},
     error::{Error, Result},
     events::{News, Source},
     keychain::{KeySource, Keys},
@@ -92,6 +92,7 @@ impl Blueprint {
             board: board.clone(),
             folder,
         });
+        outbox.resume_leaving();
         // Else the first verbs of an app would be told that another process delivers.
         let _ = timeout(OWNER_PATIENCE, owned(&board)).await;
         Ok(Running { outbox, engine, store })
@@ -123,11 +124,13 @@ pub(super) struct Live {
     outbox: Outbox,
     changes: broadcast::Receiver<Change>,
     status: StatusChanges,
+    auth: broadcast::Receiver<AuthRequired>,
 }
 
 impl Live {
     pub(super) fn new(outbox: &Outbox) -> Self {
-        Self { outbox: outbox.clone(), changes: outbox.changes(), status: outbox.status_changes() }
+        let (changes, status, auth) = (outbox.changes(), outbox.status_changes(), outbox.auth_required());
+        Self { outbox: outbox.clone(), changes, status, auth }
     }
 }
 
@@ -144,6 +147,11 @@ impl Source for Live {
                     Ok(change) => News::Entry(change),
                     Err(RecvError::Lagged(_)) => News::Missed,
                     Err(RecvError::Closed) => News::Over,
+                },
+                required = self.auth.recv() => match required {
+                    Ok(required) => News::Auth(required),
+                    // The status shows it too; and it does not end before the outbox does.
+                    Err(_) => News::Status,
                 },
                 alive = self.status.changed() => if alive { News::Status } else { News::Over },
             };

@@ -1,10 +1,13 @@
 //! Credentials from the app, for origins that are configured.
 
+use std::time::Duration;
+
 use url::Url;
 
 use super::StorageSync;
 use crate::{
     error::{Error, Result},
+    outbox::{Leftover, SignedOut},
     wake::Wake,
 };
 
@@ -12,7 +15,8 @@ impl StorageSync {
     /// Sets what is sent as credentials to `origin`, in memory only; entries that waited for them go now.
     ///
     /// - `origin`: scheme, host and port of an endpoint that is configured; may be left out when all endpoints share one.
-    /// - `headers`: names and values, such as `Authorization`. They replace those set before; none at all removes them.
+    /// - `headers`: names and values, such as `Authorization`. They replace those set before; none at all removes them. Once there were
+    ///   some, nothing is sent there without, also after a restart: it waits for `auth` until they are given again, or removed in this way.
     /// - `account`: whose; the current account's when left out.
     ///
     /// # Errors
@@ -28,9 +32,31 @@ impl StorageSync {
             Some(account) => account.into(),
             None => self.outbox().await?.account().await?,
         };
-        self.shared.credentials.set(&current, &origin, headers)?;
+        let credentials = &self.shared.credentials;
+        let before = credentials.is_expected(&current, &origin);
+        credentials.set(&current, &origin, headers)?;
         self.shared.wake.wake(Wake::Credentials);
+        let given = credentials.is_expected(&current, &origin);
+        if before != given {
+            // Not the credentials: only that there are some, so that nothing is sent without them after a restart.
+            self.outbox().await?.note_credentials(&current, &origin, given).await?;
+        }
         Ok(())
+    }
+
+    /// Signs the current account out: its credentials and its key go from memory, nothing more of it is sent, and the current account is
+    /// `""`. What is being sent at this moment gets 3 s to be answered, and is then cut off. What becomes of its entries is said by
+    /// `leftover`; `timeout` is for [`Leftover::Flush`], 10 s if not given.
+    ///
+    /// # Errors
+    /// `not_owner`; `wrong_state` when entries would stay that belong to no account.
+    pub async fn sign_out(&self, leftover: Leftover, timeout: Option<Duration>) -> Result<SignedOut> {
+        let credentials = &self.shared.credentials;
+        let forget = |account: &str| match leftover {
+            Leftover::Discard => credentials.forget(account),
+            _ => credentials.clear(account),
+        };
+        self.outbox().await?.sign_out(leftover, timeout, forget).await
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result},
     events::{Event, pump},
     outbox::{
-        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload, Query,
+        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload, Query, Reset,
         Resolution, Rotated, Selection,
     },
     transport::credentials::Credentials,
@@ -330,6 +330,16 @@ impl StorageSync {
     /// `keychain_locked`, `keychain_unavailable` (also when the app gives the key itself), `key_missing`, `key_mismatch`.
     pub async fn rotate_key(&self) -> Result<Rotated> {
         self.outbox().await?.rotate_key().await
+    }
+
+    /// Gives up what the current account has queued under a key that is lost, and begins an empty queue with a new key. A copy of the queue
+    /// is kept, and named. `confirm` is [`CONFIRM_RESET`](crate::CONFIRM_RESET).
+    ///
+    /// # Errors
+    /// `invalid_argument` without the confirmation; `not_owner`; `wrong_state` when the key is there; `keychain_locked` and
+    /// `keychain_unavailable` when it may be there; `disk_full`. Nothing was given up then.
+    pub async fn reset_encrypted_data(&self, confirm: &str) -> Result<Reset> {
+        self.outbox().await?.reset_encrypted_data(confirm).await
     }
 
     /// A window got the focus.

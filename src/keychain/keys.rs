@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{
@@ -34,12 +35,13 @@ pub struct Keys {
 }
 
 pub(super) struct Shared {
-    source: Arc<dyn KeySource>,
-    caller: Caller,
+    pub(super) source: Arc<dyn KeySource>,
+    pub(super) caller: Caller,
     pub(super) lock: KeyLock,
     pub(super) users: Users,
     pub(super) timeout: Duration,
     pub(super) accounts: RwLock<HashMap<String, Account>>,
+    granted: watch::Sender<u64>,
 }
 
 /// What is known of one account's key.
@@ -105,7 +107,8 @@ impl Keys {
     pub fn new(source: Arc<dyn KeySource>, folder: PathBuf, timeout: Duration) -> Self {
         let (lock, users) = (KeyLock::new(&folder), Users::new(&folder));
         let accounts = RwLock::default();
-        Self { shared: Arc::new(Shared { source, caller: Caller::new(), lock, users, timeout, accounts }) }
+        let (caller, granted) = (Caller::new(), watch::Sender::new(0));
+        Self { shared: Arc::new(Shared { source, caller, lock, users, timeout, accounts, granted }) }
     }
 
     /// The cached key of that id: the current one, or one that a rotation has not done with.
@@ -195,6 +198,20 @@ impl Keys {
         }
     }
 
+    /// Forgets what is cached of one account: its key is overwritten in memory once nobody uses it.
+    pub fn forget_account(&self, account: &str) {
+        let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = accounts.get_mut(account) {
+            (known.key, known.state) = (None, KeyState::Unused);
+            known.others.clear();
+        }
+    }
+
+    /// Rises whenever some account's key was had from its source: others may be had now too.
+    pub fn granted(&self) -> watch::Receiver<u64> {
+        self.shared.granted.subscribe()
+    }
+
     pub(super) fn turn(&self, account: &str) -> Arc<Turn> {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         accounts.entry(account.to_owned()).or_default().turn.clone()
@@ -208,6 +225,9 @@ impl Keys {
             tracing::info!(target: "storage_sync", source, ?from, ?to, "state of the master key");
         }
         known.state = state;
+        if state == KeyState::Ready {
+            self.shared.granted.send_modify(|times| *times += 1);
+        }
         (known.key, known.others) = match ring {
             Some(Ring { current, others }) => (Some(current), others),
             None => (None, Vec::new()),

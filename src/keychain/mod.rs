@@ -5,6 +5,9 @@
 //! generated, overwritten or deleted: the caller waits and asks again.
 
 mod caller;
+mod forget;
+#[cfg(any(target_os = "linux", target_os = "macos", windows))]
+mod installation;
 mod keys;
 mod lock;
 mod rotation;
@@ -18,7 +21,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -44,10 +47,40 @@ pub trait KeySource: Send + Sync + 'static {
     /// Keeps a new key of 32 bytes; two of them, one behind the other, while a rotation is under way. It is loaded again at once, and used only if that answers the same bytes.
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError>;
 
+    /// Destroys what is kept for that account, for good; nothing kept is no error. Asked for when an account is signed out with all that is
+    /// its own: its entries are readable by nobody then, wherever copies of them are.
+    ///
+    /// # Errors
+    /// Why it may still be there: it is asked again.
+    fn forget(&self, account: &str) -> Result<(), SourceError>;
+
     /// Changes whenever asking again may be answered better, so that what waits for a key goes on at once. Default: never tells;
     /// the keychain of the system is watched in another way.
     fn changed(&self) -> Option<watch::Receiver<u64>> {
         None
+    }
+}
+
+/// So that [`system_keychain`] can stand wherever a source can, as the old one of [`Moved`].
+impl<S: KeySource + ?Sized> KeySource for Arc<S> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        (**self).load(account)
+    }
+
+    fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
+        (**self).store(account, key)
+    }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        (**self).forget(account)
+    }
+
+    fn changed(&self) -> Option<watch::Receiver<u64>> {
+        (**self).changed()
     }
 }
 
@@ -64,17 +97,18 @@ pub enum SourceError {
 
 /// The keychain of the system: Secret Service over D-Bus on Linux, the login keychain on macOS, Credential Manager on
 /// Windows (kept on this machine, not roamed). `identifier` is the app's: apps with different ones do not see each
-/// other's keys.
+/// other's keys. Nor do queues in different data folders: `folder` is the one of this queue, in which the file `installation` says under
+/// which name its keys are kept.
 ///
 /// Nothing is touched by this call; the first key that is asked for does.
-pub fn system_keychain(identifier: &str) -> Arc<dyn KeySource> {
+pub fn system_keychain(identifier: &str, folder: &Path) -> Arc<dyn KeySource> {
     #[cfg(target_os = "linux")]
-    return Arc::new(secret_service::SecretService::new(identifier));
+    return Arc::new(secret_service::SecretService::new(identifier, folder));
     #[cfg(any(target_os = "macos", windows))]
-    return Arc::new(system::Native::new(identifier));
+    return Arc::new(system::Native::new(identifier, folder));
     #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
     {
-        let _ = identifier;
+        let _ = (identifier, folder);
         Arc::new(Unsupported)
     }
 }
@@ -93,6 +127,10 @@ impl KeySource for Unsupported {
     }
 
     fn store(&self, _: &str, _: &[u8]) -> Result<(), SourceError> {
+        Err(SourceError::Unavailable("this system has no keychain that is known".into()))
+    }
+
+    fn forget(&self, _: &str) -> Result<(), SourceError> {
         Err(SourceError::Unavailable("this system has no keychain that is known".into()))
     }
 }

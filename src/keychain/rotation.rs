@@ -98,7 +98,7 @@ impl Keys {
     }
 }
 
-fn error(failure: Failure) -> Error {
+pub(super) fn error(failure: Failure) -> Error {
     match failure {
         Failure::Key(refusal) => refusal.error(),
         Failure::Other(error) => error,

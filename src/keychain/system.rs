@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::SourceError;
+use super::{SourceError, installation::Installation};
 
 /// The name of an account's item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,20 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) fn new(identifier: &str, account: &str) -> Self {
+    /// The item that there may be. As long as no key was kept for this installation, one of a name that none has.
+    pub(super) fn known(identifier: &str, installation: &Installation, account: &str) -> Result<Self, SourceError> {
+        Ok(Self::new(identifier, installation.id()?.as_deref().unwrap_or("none"), account))
+    }
+
+    /// The item to write.
+    pub(super) fn made(identifier: &str, installation: &Installation, account: &str) -> Result<Self, SourceError> {
+        Ok(Self::new(identifier, &installation.made()?, account))
+    }
+
+    fn new(identifier: &str, installation: &str, account: &str) -> Self {
         // No account has the name of none.
         let user = if account.is_empty() { "default".to_owned() } else { format!("account/{account}") };
-        Self { service: format!("{identifier}.storage-sync"), user }
+        Self { service: format!("{identifier}.storage-sync"), user: format!("{user}@{installation}") }
     }
 
     /// What a person reads in the keychain's own window.
@@ -47,6 +57,14 @@ pub(super) fn read(entry: &Entry) -> Result<Option<Zeroizing<Vec<u8>>>, SourceEr
 /// Writes the item: one line of base64, so that a person can back it up.
 pub(super) fn write(entry: &Entry, key: &[u8]) -> Result<(), SourceError> {
     entry.set_password(&Zeroizing::new(STANDARD.encode(key))).map_err(source_error)
+}
+
+/// Deletes the item. That there is none is what was wanted.
+pub(super) fn delete(entry: &Entry) -> Result<(), SourceError> {
+    match entry.delete_credential() {
+        Ok(()) | Err(Error::NoEntry) => Ok(()),
+        Err(error) => Err(source_error(error)),
+    }
 }
 
 pub(super) fn source_error(error: Error) -> SourceError {
@@ -95,18 +113,22 @@ fn refused(_: &(dyn std::error::Error + Send + Sync + 'static)) -> Option<Source
 #[cfg(any(target_os = "macos", windows))]
 pub(super) struct Native {
     identifier: String,
+    installation: Installation,
 }
 
 #[cfg(any(target_os = "macos", windows))]
 impl Native {
-    pub(super) fn new(identifier: &str) -> Self {
-        Self { identifier: identifier.to_owned() }
+    pub(super) fn new(identifier: &str, folder: &std::path::Path) -> Self {
+        Self { identifier: identifier.to_owned(), installation: Installation::of(folder) }
     }
 
-    fn entry(&self, account: &str) -> Result<Entry, SourceError> {
+    fn known(&self, account: &str) -> Result<Entry, SourceError> {
+        Self::entry(&Item::known(&self.identifier, &self.installation, account)?)
+    }
+
+    fn entry(item: &Item) -> Result<Entry, SourceError> {
         use keyring::api::CredentialStoreApi;
 
-        let item = Item::new(&self.identifier, account);
         #[cfg(target_os = "macos")]
         let built = apple_native_keyring_store::keychain::Store::new()
             .and_then(|store| store.build(&item.service, &item.user, None));
@@ -127,10 +149,14 @@ impl super::KeySource for Native {
     }
 
     fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
-        read(&self.entry(account)?)
+        read(&self.known(account)?)
     }
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
-        write(&self.entry(account)?, key)
+        write(&Self::entry(&Item::made(&self.identifier, &self.installation, account)?)?, key)
+    }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        delete(&self.known(account)?)
     }
 }

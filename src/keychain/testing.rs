@@ -108,4 +108,9 @@ impl KeySource for MemoryKeys {
         inner.keys.insert(account.to_owned(), Zeroizing::new(key.to_vec()));
         Ok(())
     }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        self.behave(self.lock(), &[Mood::Hanging, Mood::HangingAtStore])?.keys.remove(account);
+        Ok(())
+    }
 }

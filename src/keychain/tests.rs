@@ -306,6 +306,10 @@ impl KeySource for FirstHangs {
         *self.calls.1.lock().unwrap() = Some(key.to_vec());
         Ok(())
     }
+
+    fn forget(&self, _: &str) -> Result<(), SourceError> {
+        unreachable!("nobody signs out")
+    }
 }
 
 #[tokio::test]
@@ -362,6 +366,10 @@ async fn a_source_that_loses_what_it_stores_is_not_trusted() {
         fn store(&self, _: &str, _: &[u8]) -> Result<(), SourceError> {
             Ok(())
         }
+
+        fn forget(&self, _: &str) -> Result<(), SourceError> {
+            unreachable!("nobody signs out")
+        }
     }
     let (_, folder, record) = setup();
     let keys = keys(&Forgetful, &folder, LONG);
@@ -383,6 +391,10 @@ async fn a_source_that_panics_is_unavailable_and_asked_again() {
         }
         fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
             self.0.store(account, key)
+        }
+
+        fn forget(&self, _: &str) -> Result<(), SourceError> {
+            unreachable!("nobody signs out")
         }
     }
     let (source, folder, record) = setup();

@@ -22,16 +22,20 @@ impl Outbox {
     /// # Errors
     ///
     /// `not_delivered` when it failed: the message says why and what to do, its payload is kept. `lost` when a newer write
-    /// on the server stands. `not_found` when it was discarded. `timeout` when it is still on its way: the message says what it waits for, and nothing is lost by it.
+    /// on the server stands. `not_found` when it was discarded, and when another account becomes the current one. `timeout` when it is still on its way: the message says what it waits for, and nothing is lost by it.
     /// `closed` when the app shuts down first.
     pub async fn delivered(&self, id: Uuid, timeout: Option<Duration>) -> Result<Entry> {
         let account = self.account().await?;
         // Subscribed before the first look, so that what happens between the two is heard.
-        let mut news = News { changes: self.changes(), others: self.parts().board.others() };
+        let own = self.shared.version.subscribe();
+        let mut news = News { changes: self.changes(), others: self.parts().board.others(), own };
         let mut patience = pin!(self.patience(timeout));
         let mut id = id;
         let mut late = false;
         loop {
+            if *self.account().await? != *account {
+                return Err(Error::NotFound(id));
+            }
             let entry = self.entry_of(&account, id).await?;
             match (entry.state, entry.superseded_by) {
                 (State::Acked, _) => return Ok(entry),
@@ -60,6 +64,7 @@ impl Outbox {
                 },
                 // The board lives as long as we do.
                 _ = news.others.changed() => return Ok(()),
+                _ = news.own.changed() => return Ok(()),
                 () = &mut look_again => return Ok(()),
             }
         }
@@ -72,6 +77,8 @@ struct News {
     changes: broadcast::Receiver<Change>,
     /// In another process.
     others: watch::Receiver<u64>,
+    /// Another account may be the current one.
+    own: watch::Receiver<u64>,
 }
 
 fn still_waiting(entry: &Entry, timeout: Option<Duration>) -> Error {

@@ -128,14 +128,21 @@ impl Outbox {
     /// All of them in one commit, but those that are there already.
     async fn insert(&self, account: &Arc<str>, items: &[Checked<'_>]) -> Result<()> {
         let Parts { store, settings, keys, .. } = self.parts();
-        let master = self.master_key(account).await?;
+        let (mut master, mut again) = (self.master_key(account).await?, false);
         // With one id at hand all are looked for: an entry of this very call may have been taken already, when a commit had to be
         // repeated.
         let chosen = items.iter().any(|checked| checked.item.options.id.is_some());
         let mut left: Vec<&Checked<'_>> = items.iter().collect();
         while !left.is_empty() {
             let entries = left.iter().map(|checked| checked.sealed(&master, account, chosen)).collect();
-            let answers = store.enqueue(entries, settings.limits.entries, self.now()).await?;
+            let answers = match store.enqueue(entries, settings.limits.entries, self.now()).await {
+                // Another process has begun the queue anew, or signed the account out: its key is worth nothing here either.
+                Err(Error::SignedOut) if !again => {
+                    (again, master) = (true, self.other_master_key(account).await?);
+                    continue;
+                }
+                answers => answers?,
+            };
             if answers.iter().all(|answer| matches!(answer, Inserted::New)) {
                 self.wake(Wake::Enqueued).await;
                 break;

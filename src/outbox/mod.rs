@@ -13,8 +13,10 @@ mod flush;
 mod payload;
 mod query;
 mod relations;
+mod reset;
 mod rotate;
 mod seal;
+mod sign_out;
 mod source;
 mod steer;
 #[cfg(test)]
@@ -23,7 +25,7 @@ mod validate;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -34,7 +36,9 @@ pub use self::{
     flush::Flushed,
     payload::{EnqueueOptions, NewItem, OCTET_STREAM, Payload},
     query::Query,
+    reset::{CONFIRM, Reset},
     rotate::Rotated,
+    sign_out::{Leftover, SignedOut},
     source::{FileInfo, FileOptions, FileSource},
     steer::{Discarded, Selection, SelectionFilter},
 };
@@ -42,8 +46,8 @@ use crate::{
     board::Board,
     clock::Clock,
     config::Settings,
-    entry::{Change, Status},
-    error::Result,
+    entry::{AuthRequired, Change, Status},
+    error::{Error, Result},
     keychain::Keys,
     spool::Spool,
     store::Store,
@@ -87,6 +91,8 @@ struct Shared {
     account: CurrentAccount,
     /// One rotation of the key at a time.
     rotating: tokio::sync::Mutex<()>,
+    /// What sign-outs have left to do is being done.
+    resuming: AtomicBool,
     /// Rises with every change of `status()` that is this module's own: account, pause, key.
     version: watch::Sender<u64>,
 }
@@ -124,6 +130,7 @@ impl Outbox {
             parts,
             account: CurrentAccount::default(),
             rotating: tokio::sync::Mutex::default(),
+            resuming: AtomicBool::default(),
             version: watch::Sender::new(0),
         };
         Self { shared: Arc::new(shared) }
@@ -168,17 +175,21 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// `database` when it was not read yet and cannot be, `closed` while the app shuts down.
+    /// `database` when it was not read yet and cannot be, `closed` while the app shuts down. In a process that does not deliver also
+    /// `signed_out`, while another one signs it out with all that is its own.
     pub async fn account(&self) -> Result<Arc<str>> {
+        let Parts { store, board, .. } = self.parts();
         match self.shared.account.known() {
-            Some(account) => Ok(account),
-            None => Ok(self.shared.account.learn(self.parts().store.account().await?)),
+            // The process that delivers is the one that signs out. In any other one it must be noticed.
+            Some(account) if board.owner() || !store.is_leaving(&account).await? => Ok(account),
+            Some(_) => Err(Error::SignedOut),
+            None => Ok(self.shared.account.learn(store.account().await?)),
         }
     }
 
     /// Makes `account` the current one, also after a restart. Every verb is confined to it from then on, and only its
-    /// entries are delivered; those of other accounts stay until theirs is the current one again. `""` is the account of
-    /// those who use none.
+    /// entries are delivered; those of other accounts stay until theirs is the current one again. What is being sent at this moment is
+    /// finished, with the credentials of the account that it belongs to. `""` is the account of those who use none.
     ///
     /// Where several processes share the database, delivery follows the account that was set last, in whichever of
     /// them. The verbs of the others stay with theirs until they set another or start anew: what is written in one
@@ -190,11 +201,27 @@ impl Outbox {
     pub async fn set_account(&self, account: &str) -> Result<()> {
         validate::account(account)?;
         let _changing = self.shared.account.changing.lock().await;
-        self.parts().store.set_account(account).await?;
+        // Of an account that was signed out with all its entries none are left when it is back.
+        self.remove_rows_of(account).await?;
+        let Parts { store, board, .. } = self.parts();
+        let steering = board.pausing().await;
+        store.set_account(account).await?;
+        board.post_account(account);
+        drop(steering);
         self.shared.account.replace(account);
         self.status_changed();
         self.wake(Wake::Changed).await;
         Ok(())
+    }
+
+    /// Remembers that the app has given the account credentials for an origin, or taken them away.
+    pub(crate) async fn note_credentials(&self, account: &str, origin: &str, given: bool) -> Result<()> {
+        self.parts().store.note_credentials(account, origin, given).await
+    }
+
+    /// Origins whose server asks for credentials, as that is found out.
+    pub(crate) fn auth_required(&self) -> broadcast::Receiver<AuthRequired> {
+        self.parts().board.auth_required()
     }
 
     /// Whether windows may be told of it: it is the current account's.

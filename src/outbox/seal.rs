@@ -31,6 +31,10 @@ impl Outbox {
         if let Some(key) = keys.cached(account) {
             return Ok(key);
         }
+        if store.is_leaving(account).await? {
+            // Signed out before, and back: nothing may be sealed under a key that is to be destroyed.
+            self.finish_leaving(account).await?;
+        }
         let before = keys.state(account).state;
         let record = || async {
             let (id, encrypted_rows) = store.key_record(account).await?;
@@ -50,6 +54,16 @@ impl Outbox {
             }
         }
         key
+    }
+
+    /// The key in place of one that is gone, if the account is still the current one.
+    pub(super) async fn other_master_key(&self, account: &str) -> Result<Arc<MasterKey>> {
+        let Parts { store, keys, .. } = self.parts();
+        if store.account().await? != account || *self.account().await? != *account {
+            return Err(Error::SignedOut);
+        }
+        keys.forget_account(account);
+        self.master_key(account).await
     }
 }
 

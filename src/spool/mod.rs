@@ -88,6 +88,32 @@ impl Spool {
         self.shared.unlink(name)
     }
 
+    /// Puts these files, or copies of them, into that folder, which is made: there they stay, whatever becomes of the spool's own. One that is
+    /// not there any more is left out.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], [`Error::Io`].
+    pub fn keep(&self, names: &[String], folder: &Path) -> Result<()> {
+        let kept = || {
+            make_private(folder)?;
+            for name in names.iter().filter(|name| is_name(name)) {
+                let (from, to) = (self.shared.path(name), folder.join(name));
+                match fs::hard_link(&from, &to) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    // Not every file system has links.
+                    Err(_) => {
+                        fs::copy(&from, &to)?;
+                        fs::File::options().write(true).open(&to)?.sync_all()?;
+                    }
+                }
+            }
+            sync_folder(folder)?;
+            sync_folder(&self.shared.parent)
+        };
+        kept().map_err(|source| Error::io("keeping the files of a queue that is given up", source))
+    }
+
     /// Whether the name is one of a file that was never complete.
     pub fn is_part(name: &str) -> bool {
         name.ends_with(PART)
@@ -99,12 +125,7 @@ impl Spool {
         if folder.is_dir() {
             return Ok(());
         }
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(folder)
+        make_private(folder)
             .and_then(|()| sync_folder(parent))
             .map_err(|source| Error::io("creating the folder for files", source))
     }
@@ -129,6 +150,15 @@ impl Shared {
             _ => Ok(()),
         }
     }
+}
+
+/// Creates a folder, for the user only.
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Whether it is one of our names: 32 hexadecimal digits, and `.part` for what is not complete.

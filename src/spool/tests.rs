@@ -35,7 +35,7 @@ fn a_complete_file_is_there_under_a_name_that_tells_nothing_and_for_the_user_onl
     let (folder, spool) = spool();
     assert!(names(folder.path()).is_empty(), "nothing is made before it is needed");
     let name = kept(&spool, b"sealed");
-    assert_eq!(names(folder.path()), [name.clone()]);
+    assert_eq!(names(folder.path()), std::slice::from_ref(&name));
     assert!(is_name(&name) && !name.ends_with(PART), "{name}");
     let file = spool.open(&name).unwrap();
     let mut read = [0; 3];
@@ -138,7 +138,7 @@ fn the_sweep_takes_what_is_neither_locked_nor_named() {
 fn a_file_that_the_sweep_has_locked_is_not_named_by_anybody() {
     let (_folder, spool) = spool();
     let name = kept(&spool, b"orphan");
-    let unlocked = spool.unlocked(&[name.clone()]);
+    let unlocked = spool.unlocked(std::slice::from_ref(&name));
     let second = Spool::new(&spool.shared.parent).unlocked(&[name]);
     assert!(second.names().is_empty());
     drop(unlocked);
@@ -151,7 +151,7 @@ fn a_file_goes_when_nobody_reads_it_any_more() {
     let (one, two) = (spool.open(&name).unwrap(), spool.open(&name).unwrap());
     spool.remove(&name).unwrap();
     drop(one);
-    assert_eq!(names(folder.path()), [name.clone()]);
+    assert_eq!(names(folder.path()), std::slice::from_ref(&name));
     let mut read = [0; 6];
     two.read_exact_at(0, &mut read).unwrap();
     drop(two);

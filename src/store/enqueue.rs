@@ -24,9 +24,13 @@ const CHUNK: usize = 256;
 /// Ids per question.
 const IDS: usize = 500;
 
-/// Refuses a batch that was inserted without a look at the quota before.
+/// Refuses what is sealed under the key of an account that left, and a batch that was inserted without a look at the quota before.
 /// Temporary: belongs to the write connection.
 const SET_UP: &str = "
+CREATE TEMP VIEW sealed_under AS SELECT NULL AS key_id;
+CREATE TEMP TRIGGER sealed_under_insert INSTEAD OF INSERT ON sealed_under BEGIN
+    SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id;
+END;
 CREATE TEMP VIEW quota AS SELECT NULL AS account, NULL AS most;
 CREATE TEMP TRIGGER quota_insert INSTEAD OF INSERT ON quota BEGIN
     SELECT RAISE(ABORT, 'quota') FROM (SELECT sum(n) AS n FROM counts WHERE account = NEW.account AND state IN ('pending', 'inflight', 'failed'))
@@ -445,6 +449,8 @@ fn push_payloads(batch: &mut Batch, inserts: &[Insert<'_>]) {
         batch.bind(payload.params.clone()).bind(payload.body.clone());
     }
     batch.bind_nothing((all - inserts.len()) * WIDTH);
+    batch.push("INSERT INTO temp.sealed_under (key_id) VALUES (?)");
+    batch.bind(entry.payload.key_id.to_vec());
     let replaces = entry.queue == Queue::Latest && inserts.iter().any(|insert| insert.entry.key.is_some());
     if replaces && inserts.len() > 1 {
         // Replaced by another one of this very batch, before they had a payload that could go.

@@ -10,7 +10,7 @@ mod code {
     pub(super) const FULL: i64 = 13;
     pub(super) const CANTOPEN: i64 = 14;
     pub(super) const NOTADB: i64 = 26;
-    /// A trigger's RAISE; only the quota has one.
+    /// A trigger's RAISE: the quota, or a key that is gone.
     pub(super) const CONSTRAINT_TRIGGER: i64 = 1811;
 }
 
@@ -29,6 +29,8 @@ pub(super) enum Fault {
     Closed,
     /// An account has as many entries as it may: look closer.
     Quota,
+    /// It was sealed under the key of an account that left.
+    SignedOut,
     /// Anything else: this statement's own.
     Other(String),
 }
@@ -48,7 +50,7 @@ impl From<sqlx::Error> for Fault {
                 let text = database.message().to_owned();
                 let extended = database.code().and_then(|code| code.parse::<i64>().ok()).unwrap_or(0);
                 if extended == code::CONSTRAINT_TRIGGER {
-                    return Self::Quota;
+                    return if text == "signed out" { Self::SignedOut } else { Self::Quota };
                 }
                 match extended & 0xff {
                     code::FULL => Self::Full,
@@ -80,6 +82,7 @@ impl From<Fault> for Error {
             Fault::Corrupt(text) => Self::DatabaseCorrupt(format!("{text}; restart the app to salvage it")),
             Fault::Busy => Self::Database("another process holds the write lock: try again".into()),
             Fault::Quota => Self::Database("a quota was reached and could not be looked at".into()),
+            Fault::SignedOut => Self::SignedOut,
             Fault::Closed => Self::Closed,
             Fault::Other(text) => Self::Database(text),
         }

@@ -11,6 +11,7 @@ mod fault;
 mod feed;
 mod files;
 mod filter;
+mod leave;
 mod lock;
 mod open;
 mod pragmas;
@@ -54,6 +55,7 @@ use self::{
 };
 pub use self::{
     decide::Choice,
+    leave::Leaving,
     rotate::Wrapped,
     trial::{Death, Trial},
     types::{
@@ -228,6 +230,12 @@ impl Store {
         self.write(Setting::Account(account.to_owned()), Command::Set).await
     }
 
+    /// Remembers that the account has, or no longer has, credentials of the app's for that origin. Never the credentials.
+    pub async fn note_credentials(&self, account: &str, origin: &str, given: bool) -> Result<()> {
+        let (account, origin) = (account.to_owned(), origin.to_owned());
+        self.write(Setting::Credentials { account, origin, given }, Command::Set).await
+    }
+
     /// Remembers which master key the account's rows are written with from now on.
     pub async fn keep_key(&self, account: &str, key_id: [u8; 16], now: i64) -> Result<()> {
         self.write(Setting::Key { account: account.to_owned(), key_id, now }, Command::Set).await
@@ -302,6 +310,9 @@ impl Store {
     }
 
     /// The key id that the account's rows were last written with, and whether there are encrypted rows of it.
+    ///
+    /// # Errors
+    /// [`Error::SignedOut`] while the account's rows are going.
     pub async fn key_record(&self, account: &str) -> Result<(Option<[u8; 16]>, bool)> {
         self.read_key_record(account).await
     }

@@ -201,7 +201,12 @@ impl Store {
         // An acked row counts too: its digest is sealed, and the same id must be known again.
         batch.push("SELECT EXISTS (SELECT 1 FROM counts WHERE account = ? AND n > 0) AS found");
         batch.bind(account.to_owned());
+        batch.push("SELECT account FROM leaving WHERE account = ?");
+        batch.bind(account.to_owned());
         let answers = self.ask(batch).await?;
+        if !answers[2].is_empty() {
+            return Err(Error::SignedOut);
+        }
         let key = self.read(&answers[0], |row| get_key_id(row, "key_id"))?.pop();
         let rows = self.read(&answers[1], |row| get::<i64>(row, "found"))?.pop();
         Ok((key, rows == Some(1)))

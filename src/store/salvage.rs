@@ -79,7 +79,7 @@ pub(super) async fn copy(aside: &Path, new: &mut SqliteConnection) -> Result<Sal
 }
 
 async fn copy_all(old: &mut SqliteConnection, new: &mut SqliteConnection) -> Result<(u64, Option<u64>), Fault> {
-    for table in ["meta", "keys", "floors", "tombstones", "mappings"] {
+    for table in ["meta", "keys", "leaving", "gone_keys", "signed_in", "floors", "tombstones", "mappings"] {
         for record in small_table(old, table).await {
             // Counted anew while the rows of files come in.
             if table == "meta" && text(&record, "name") == Some("spool bytes") {
@@ -192,7 +192,9 @@ async fn copy_entry(
         set(&mut entry, "reason", Value::Text("undecryptable".into()));
     }
     sqlx::raw_sql("SAVEPOINT entry").execute(&mut *new).await?;
-    let payload = payload.unwrap_or_else(|| no_payload(seq));
+    // What was settled had given up its body, unless it was lost on the server.
+    let bodiless = settled && integer(&entry, "lost") == Some(0);
+    let payload = payload.unwrap_or_else(|| no_payload(seq, bodiless));
     let copied = async {
         write(new, "entries", &[entry], "").await?;
         write(new, "payloads", &[payload], "").await?;
@@ -236,7 +238,7 @@ async fn rejoin_lane(new: &mut SqliteConnection, lanes: &HashMap<i64, ()>, entry
     Ok(())
 }
 
-fn no_payload(seq: i64) -> Record {
+fn no_payload(seq: i64, bodiless: bool) -> Record {
     let blob = |column: &str, length: usize| (column.to_owned(), Value::Blob(vec![0; length]));
     vec![
         ("seq".into(), Value::Integer(seq)),
@@ -244,7 +246,7 @@ fn no_payload(seq: i64) -> Record {
         blob("key_id", 16),
         blob("wrapped_key", 0),
         blob("digest", 0),
-        blob("body", 0),
+        if bodiless { ("body".into(), Value::Null) } else { blob("body", 0) },
     ]
 }
 

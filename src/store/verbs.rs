@@ -6,6 +6,7 @@ use super::{
     Discarded, Filter, decide,
     fault::Fault,
     filter::Condition,
+    leave,
     sql::{Batch, get_id},
     tx::Tx,
 };
@@ -32,6 +33,9 @@ pub(super) enum Setting {
     Paused(bool),
     Account(String),
     Key { account: String, key_id: [u8; 16], now: i64 },
+    KeyIsGone(String),
+    Left(String),
+    Credentials { account: String, origin: String, given: bool },
     Floor { name: String, remaining_ms: u64, now: i64 },
 }
 
@@ -231,6 +235,22 @@ pub(super) fn set(batch: &mut Batch, setting: &Setting) {
                  ON CONFLICT (account, key_id) DO UPDATE SET current = 1",
             );
             batch.bind(account.clone()).bind(key_id.to_vec()).bind(*now);
+            // It is back: the app gave it again, or the keychain was restored.
+            batch.push("DELETE FROM gone_keys WHERE key_id = ?");
+            batch.bind(key_id.to_vec());
+        }
+        Setting::Left(account) => leave::left(batch, account),
+        Setting::KeyIsGone(account) => {
+            batch.push("UPDATE leaving SET forget_key = 0 WHERE account = ?");
+            batch.bind(account.clone());
+        }
+        Setting::Credentials { account, origin, given } => {
+            batch.push(if *given {
+                "INSERT INTO signed_in (account, origin) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            } else {
+                "DELETE FROM signed_in WHERE account = ? AND origin = ?"
+            });
+            batch.bind(account.clone()).bind(origin.clone());
         }
         Setting::Floor { name, remaining_ms: 0, .. } => {
             batch.push("DELETE FROM floors WHERE name = ?");

@@ -1,7 +1,7 @@
 //! The one task that writes. It drains its queue into one transaction, commits, and answers every caller after the
 //! commit.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +15,7 @@ use super::{
     enqueue::{self, Enqueue},
     fault::Fault,
     feed::Changed,
+    leave::{self, Leave, Remove},
     lock, open, pragmas,
     prune::{self, Prune},
     rotate::{self, Rewrap},
@@ -73,6 +74,9 @@ pub(super) enum Command {
     ForgetLeftovers(Job<Vec<i64>, ()>),
     Rewrap(Job<Rewrap, ()>),
     ForgetKeys(Job<String, ()>),
+    Leave(Job<Leave, ()>),
+    Remove(Job<Remove, Option<i64>>),
+    CopyAside(Job<PathBuf, ()>),
     Prune(Job<Prune, bool>),
     Checkpoint(Job<(), ()>),
     Own(Job<bool, ()>),
@@ -81,7 +85,7 @@ pub(super) enum Command {
 impl Command {
     /// Needs the connection outside a transaction.
     fn alone(&self) -> bool {
-        matches!(self, Self::Prune(_) | Self::Checkpoint(_) | Self::Own(_))
+        matches!(self, Self::Prune(_) | Self::CopyAside(_) | Self::Checkpoint(_) | Self::Own(_))
     }
 
     fn advances(&self) -> bool {
@@ -105,6 +109,9 @@ impl Command {
             Self::ForgetLeftovers(job) => job.finish(failed),
             Self::Rewrap(job) => job.finish(failed),
             Self::ForgetKeys(job) => job.finish(failed),
+            Self::Leave(job) => job.finish(failed),
+            Self::Remove(job) => job.finish(failed),
+            Self::CopyAside(job) => job.finish(failed),
             Self::Prune(job) => job.finish(failed),
             Self::Checkpoint(job) => job.finish(failed),
             Self::Own(job) => job.finish(failed),
@@ -205,7 +212,7 @@ impl Writer {
                         return commands.into_iter().for_each(|command| command.finish(Some(&fault)));
                     }
                 }
-                Fault::Other(_) if commands.len() > 1 => {
+                Fault::Other(_) | Fault::SignedOut if commands.len() > 1 => {
                     for command in commands {
                         Box::pin(self.group(vec![command])).await;
                     }
@@ -304,6 +311,10 @@ impl Writer {
     async fn alone(&mut self, mut command: Command) {
         let done = match &mut command {
             Command::Prune(job) => self.prune(&job.input).await.map(|more| job.answer = Some(Ok(more))),
+            Command::CopyAside(job) => {
+                let copied = leave::copy_aside(open(&mut self.connection), &job.input).await;
+                copied.map(|()| job.answer = Some(Ok(())))
+            }
             Command::Checkpoint(job) => self.checkpoint().await.map(|()| job.answer = Some(Ok(()))),
             Command::Own(job) => self.own(job.input).await.map(|()| job.answer = Some(Ok(()))),
             _ => Ok(()),
@@ -402,8 +413,13 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
             rotate::forget_keys(&mut tx.batch, &job.input);
             job.answer = Some(Ok(()));
         }
+        Command::Leave(job) => {
+            leave::leave(&mut tx.batch, &job.input);
+            job.answer = Some(Ok(()));
+        }
+        Command::Remove(job) => job.answer = Some(Ok(leave::remove(tx, &job.input).await?)),
         // Enqueues are applied many at a time, these outside of transactions.
-        Command::Enqueue(_) | Command::Prune(_) | Command::Checkpoint(_) | Command::Own(_) => {}
+        Command::Enqueue(_) | Command::Prune(_) | Command::CopyAside(_) | Command::Checkpoint(_) | Command::Own(_) => {}
     }
     Ok(())
 }

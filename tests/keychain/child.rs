@@ -40,13 +40,22 @@ impl Folder {
         Self { path: path.to_owned(), _temporary: None }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn keys(&self, source: Arc<dyn KeySource>, timeout: Duration) -> Keys {
         Keys::new(source, self.path.clone(), timeout)
     }
 
+    /// The system's keychain, as the app has it.
+    pub fn keychain(&self) -> Arc<dyn KeySource> {
+        system_keychain(APP, &self.path)
+    }
+
     /// Keys from the system's keychain, as the app has them.
     pub fn app(&self) -> Keys {
-        self.keys(system_keychain(APP), Duration::from_secs(30))
+        self.keys(self.keychain(), Duration::from_secs(30))
     }
 
     pub async fn get(&self, keys: &Keys) -> Result<Arc<MasterKey>> {
@@ -142,6 +151,10 @@ impl KeySource for Hangs {
     }
 
     fn store(&self, _: &str, _: &[u8]) -> std::result::Result<(), SourceError> {
+        unreachable!("nothing was loaded")
+    }
+
+    fn forget(&self, _: &str) -> std::result::Result<(), SourceError> {
         unreachable!("nothing was loaded")
     }
 }

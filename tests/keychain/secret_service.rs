@@ -13,13 +13,10 @@ use tauri_plugin_storage_sync::{
     },
 };
 
-use super::{
-    child::APP,
-    session::{in_session, moved, wait_for},
-};
+use super::session::{in_session, moved, wait_for};
 
-/// The item of [`APP`] without accounts.
-const ITEM: (&str, &str) = ("org.example.app.storage-sync", "default");
+/// The service of all items of the app.
+const SERVICE: &str = "org.example.app.storage-sync";
 
 async fn woken(wake: &WakeSignal) {
     let woken = async { while !wake.wait().await.has(Wake::Keychain) {} };
@@ -43,7 +40,7 @@ fn the_first_run_generates_a_key_and_another_process_loads_the_same() {
         wait_for(session.folder.child("load").spawn().unwrap());
         assert_eq!(session.folder.answer("load"), format!("{:?}", key.id()));
         // As a person who makes a backup finds it: 32 bytes in base64.
-        let text = session.look_up(ITEM.0, ITEM.1).unwrap();
+        let text = session.look_up(SERVICE, &session.item()).unwrap();
         assert!(text.len() == 44 && text.ends_with('='), "{} characters", text.len());
     });
 }
@@ -130,7 +127,7 @@ fn a_first_run_at_a_locked_collection_generates_after_the_unlocking_only() {
             assert!(matches!(session.folder.get(&keys).await, Err(Error::KeychainLocked)));
             assert_eq!(session.folder.id(""), None);
             session.unlock().await;
-            assert_eq!(session.look_up(ITEM.0, ITEM.1), None);
+            assert_eq!(session.look_up(SERVICE, &session.item()), None);
             let key = session.folder.get(&keys).await.unwrap();
             assert_eq!(session.folder.id(""), Some(key.id()));
         },
@@ -199,7 +196,7 @@ fn a_keyring_file_that_was_deleted_is_missing_and_never_a_new_key() {
             assert!(matches!(session.folder.get(&keys).await, Err(Error::KeyMissing)));
         }
         assert_eq!(keys.state("").state, KeyState::Missing);
-        assert_eq!(session.look_up(ITEM.0, ITEM.1), None);
+        assert_eq!(session.look_up(SERVICE, &session.item()), None);
         assert_eq!(session.folder.id(""), Some(key.id()));
         // The backup comes back, and with it the key.
         session.end(service).await;
@@ -214,12 +211,13 @@ fn another_key_under_our_name_is_a_mismatch_and_stays() {
     in_session("secret_service::another_key_under_our_name_is_a_mismatch_and_stays", async |session| {
         let _service = session.unlocked_service().await;
         session.folder.get(&session.folder.app()).await.unwrap();
-        std::thread::spawn(|| system_keychain(APP).store("", &[7; 32]).unwrap()).join().unwrap();
-        let theirs = session.look_up(ITEM.0, ITEM.1);
+        let keychain = session.folder.keychain();
+        std::thread::spawn(move || keychain.store("", &[7; 32]).unwrap()).join().unwrap();
+        let theirs = session.look_up(SERVICE, &session.item());
         let keys = session.folder.app();
         assert!(matches!(session.folder.get(&keys).await, Err(Error::KeyMismatch)));
         assert_eq!(keys.state("").state, KeyState::Mismatch);
-        assert_eq!(session.look_up(ITEM.0, ITEM.1), theirs);
+        assert_eq!(session.look_up(SERVICE, &session.item()), theirs);
     });
 }
 
@@ -227,9 +225,9 @@ fn another_key_under_our_name_is_a_mismatch_and_stays() {
 fn an_item_that_is_no_key_is_not_overwritten() {
     in_session("secret_service::an_item_that_is_no_key_is_not_overwritten", async |session| {
         let _service = session.unlocked_service().await;
-        session.put(ITEM.0, ITEM.1, "somebody's password");
+        session.put(SERVICE, &session.item(), "somebody's password");
         assert!(matches!(session.folder.get(&session.folder.app()).await, Err(Error::KeyMismatch)));
-        assert_eq!(session.look_up(ITEM.0, ITEM.1).as_deref(), Some("somebody's password"));
+        assert_eq!(session.look_up(SERVICE, &session.item()).as_deref(), Some("somebody's password"));
     });
 }
 
@@ -256,7 +254,8 @@ fn apps_and_accounts_have_keys_of_their_own() {
             ids.push(session.folder.get_of(&keys, account).await.unwrap().id());
         }
         // Another app has a database of its own; what it finds in the keychain is not ours.
-        let found = std::thread::spawn(|| system_keychain("org.example.other").load("").unwrap().is_some());
+        let other = system_keychain("org.example.other", session.folder.path());
+        let found = std::thread::spawn(move || other.load("").unwrap().is_some());
         assert!(!found.join().unwrap());
         ids.sort_by_key(|id| id.0);
         ids.dedup();
@@ -271,7 +270,7 @@ fn a_prompt_that_nobody_answers_is_given_up_and_opened_only_once() {
         let key = session.folder.get(&session.folder.app()).await.unwrap();
         session.lock().await;
         let prompts = session.silent_prompter().await;
-        let keys = session.folder.keys(system_keychain(APP), Duration::from_secs(2));
+        let keys = session.folder.keys(session.folder.keychain(), Duration::from_secs(2));
         for _ in 0..3 {
             assert!(matches!(session.folder.get(&keys).await, Err(Error::KeychainLocked)));
             assert_eq!(keys.state("").state, KeyState::Locked);
@@ -281,7 +280,7 @@ fn a_prompt_that_nobody_answers_is_given_up_and_opened_only_once() {
         session.unlock().await;
         assert_eq!(session.folder.get(&keys).await.unwrap().id(), key.id());
         session.lock().await;
-        let newcomer = session.folder.keys(system_keychain(APP), Duration::from_secs(2));
+        let newcomer = session.folder.keys(session.folder.keychain(), Duration::from_secs(2));
         assert!(matches!(session.folder.get(&newcomer).await, Err(Error::KeychainLocked)));
     });
 }
@@ -310,7 +309,7 @@ fn an_unlocking_while_the_prompt_is_open_answers_the_one_who_waits() {
         let key = session.folder.get(&session.folder.app()).await.unwrap();
         session.lock().await;
         let prompts = session.silent_prompter().await;
-        let keys = session.folder.keys(system_keychain(APP), Duration::from_secs(3600));
+        let keys = session.folder.keys(session.folder.keychain(), Duration::from_secs(3600));
         let unlocked = async {
             session.until("a prompt is open", async || prompts.begun() == 1).await;
             session.unlock().await;

@@ -194,6 +194,29 @@ impl Session {
         found.status.success().then(|| String::from_utf8(found.stdout).unwrap())
     }
 
+    /// The name of the app's item without accounts. Where no key was kept yet, it is settled now.
+    pub fn item(&self) -> String {
+        let file = self.folder.path().join("installation");
+        if !file.exists() {
+            fs::write(&file, "0123456789abcdef0123456789abcdef").unwrap();
+        }
+        format!("default@{}", fs::read_to_string(file).unwrap())
+    }
+
+    /// How many items of that service there are.
+    pub fn items(&self, service: &str) -> usize {
+        let found =
+            Command::new("secret-tool").args(["search", "--all", "--unlock", "service", service]).output().unwrap();
+        let said = [found.stdout, found.stderr].concat();
+        String::from_utf8_lossy(&said).lines().filter(|line| line.starts_with("secret = ")).count()
+    }
+
+    /// One of them, if there is any.
+    pub fn look_up_any(&self, service: &str) -> Option<String> {
+        let found = Command::new("secret-tool").args(["lookup", "service", service]).output().unwrap();
+        found.status.success().then(|| String::from_utf8(found.stdout).unwrap())
+    }
+
     /// Puts something of another program there.
     pub fn put(&self, service: &str, user: &str, secret: &str) {
         let mut tool = Command::new("secret-tool");

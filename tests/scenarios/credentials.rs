@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::json;
+use storage_sync_backend::{Backend, Rule};
 use tauri_plugin_storage_sync::{
     State, WaitingFor,
     testing::{
@@ -121,5 +122,49 @@ async fn delivery_waits_for_a_locked_keychain_and_goes_on_by_itself() {
     keys.set(Mood::Open);
     device.wake.wake(Wake::Keychain);
     device.acked(id).await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_refusal_of_old_credentials_does_not_hold_the_new_ones() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    backend.accept_tokens(accepts("old"));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    device.credentials.set("", &backend.url(), bearer("old")).unwrap();
+    for n in 0..3 {
+        let id = device.enqueue("form", Some("warm-up"), json!({ "n": n })).await;
+        device.acked(id).await;
+    }
+    backend.accept_tokens(accepts("new"));
+    let gate = backend.hold(Rule::hold().key("late"));
+    let late = device.enqueue("form", Some("late"), json!({})).await;
+    gate.holds(1).await;
+    device.credentials.set("", &backend.url(), bearer("new")).unwrap();
+    device.wake.wake(Wake::Credentials);
+    let id = device.enqueue("form", Some("a"), json!({})).await;
+    device.acked(id).await;
+    // The old ones are refused now.
+    gate.open();
+    device.acked(late).await;
+    let id = device.enqueue("form", Some("b"), json!({})).await;
+    device.acked(id).await;
+    assert_eq!(backend.world(|world| world.answered(401)), 1, "new credentials were held back, or refused");
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn credentials_of_one_origin_go_to_no_other() {
+    let (here, there, folder) = (backend().await, backend().await, tempfile::tempdir().unwrap());
+    let mut config = impatient(&here);
+    config["endpoints"]["there"] = json!({ "method": "PUT", "url": format!("{}/forms/{{key}}", there.url()) });
+    let device = Setup::new(folder.path(), config).start().await;
+    device.credentials.set("", &here.url(), bearer("secret of here")).unwrap();
+    for kind in ["form", "there"] {
+        let id = device.enqueue(kind, Some("a"), json!({})).await;
+        device.acked(id).await;
+    }
+    let sent = |backend: &Backend| backend.requests()[0].header("authorization").map(str::to_owned);
+    assert_eq!(sent(&here).as_deref(), Some("Bearer secret of here"));
+    assert_eq!(sent(&there), None);
     device.stop().await;
 }

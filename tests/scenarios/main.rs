@@ -19,6 +19,8 @@ mod order;
 mod outcomes;
 mod rotation;
 mod routes;
+mod sign_out;
+mod sign_out_kills;
 mod simulation;
 mod steering;
 mod stuck;

@@ -108,8 +108,13 @@ async fn a_key_that_the_app_gives_is_not_rotated_and_nothing_changes() {
     device.stop().await;
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// `STORAGE_SYNC_SEED`, or another one each time.
+pub fn seed() -> u64 {
+    number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1)
 }
 
 async fn open(folder: &Path) -> Device {
@@ -137,7 +142,7 @@ async fn a_rotator_does_as_its_environment_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     let kills = number("STORAGE_SYNC_KILLS", 60);
-    let seed = number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
+    let seed = seed();
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let mut promised: BTreeMap<Uuid, String> = BTreeMap::new();

@@ -37,6 +37,10 @@ impl KeySource for SameKey {
     fn store(&self, _account: &str, _key: &[u8]) -> Result<(), SourceError> {
         Err(SourceError::Unavailable("the key is given".into()))
     }
+
+    fn forget(&self, _account: &str) -> Result<(), SourceError> {
+        Err(SourceError::Unavailable("the key is given".into()))
+    }
 }
 
 /// A running worker. Dropping it kills it.

@@ -1,6 +1,8 @@
 //! The commands as a window calls them: through the real permission files, on a mock runtime.
 
+mod accounts;
 mod decisions;
+mod hostile;
 mod scope;
 
 use std::{
@@ -33,7 +35,7 @@ use crate::{
     transport::{Answer, Delivery, Learned, Outcome, Request, Transport},
 };
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 22] = [
     "enqueue",
     "enqueue_all",
     "observe",
@@ -52,7 +54,10 @@ const COMMANDS: [&str; 19] = [
     "pause",
     "resume",
     "set_credentials",
+    "set_account",
+    "sign_out",
     "rotate_key",
+    "reset_encrypted_data",
 ];
 
 /// A key in memory.
@@ -72,10 +77,15 @@ impl KeySource for Memory {
         *self.0.lock().unwrap() = Some(key.to_vec());
         Ok(())
     }
+
+    fn forget(&self, _account: &str) -> Result<(), SourceError> {
+        *self.0.lock().unwrap() = None;
+        Ok(())
+    }
 }
 
 /// A server that takes everything, and gives ids where something is created; but of what is called `contested` it always holds a
-/// newer revision.
+/// newer revision, and what is called `guarded` it takes with credentials only.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<Vec<Request>>>);
 
@@ -85,7 +95,9 @@ impl Transport for Server {
             request.headers.iter().find(|(name, _)| name == "Sync-Revision").map(|(_, value)| value.parse::<u64>());
         let learned =
             Learned { canonical_id: (request.method == "POST").then(|| "l-1".to_owned()), ..Learned::default() };
-        let outcome = if request.url.path().ends_with("contested") {
+        let outcome = if request.url.path().ends_with("guarded") && request.credentials.is_empty() {
+            Outcome::Unauthorized { status: 401 }
+        } else if request.url.path().ends_with("contested") {
             let revision = own.map(|own| own.unwrap() + 1);
             Outcome::Conflict { status: 409, learned: Learned { revision, ..Learned::default() } }
         } else {
@@ -125,18 +137,29 @@ impl Place {
     }
 }
 
+/// Every permission that there is.
+fn everything() -> Value {
+    json!(COMMANDS.map(|command| format!("storage-sync:allow-{}", command.replace('_', "-"))))
+}
+
 /// Starts an app with a window that has these permissions, or answers why it does not start.
 fn start(permissions: Value, config: Option<Value>, builder: Builder) -> Result<Bench, String> {
     start_in(Place::new(), permissions, config, builder)
 }
 
 fn start_in(place: Place, permissions: Value, config: Option<Value>, builder: Builder) -> Result<Bench, String> {
+    let capability = json!({ "identifier": "main", "windows": ["main", "second"], "permissions": permissions });
+    start_with(place, &[capability], config, builder)
+}
+
+/// With capabilities as they stand in an app's `capabilities` folder.
+fn start_with(place: Place, capabilities: &[Value], config: Option<Value>, builder: Builder) -> Result<Bench, String> {
     let acl = BTreeMap::from([("storage-sync".to_owned(), manifest())]);
-    let capability: Capability = serde_json::from_value(
-        json!({ "identifier": "main", "windows": ["main", "second"], "permissions": permissions }),
-    )
-    .unwrap();
-    let capabilities = BTreeMap::from([("main".to_owned(), capability)]);
+    let capabilities = capabilities.iter().map(|capability| {
+        let capability: Capability = serde_json::from_value(capability.clone()).unwrap();
+        (capability.identifier.clone(), capability)
+    });
+    let capabilities: BTreeMap<_, _> = capabilities.collect();
     let resolved = Resolved::resolve(&acl, capabilities, Target::current()).map_err(|error| error.to_string())?;
     let mut context = mock_context(noop_assets());
     context.config_mut().identifier = "dev.storage-sync.test".into();

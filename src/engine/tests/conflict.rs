@@ -67,6 +67,7 @@ fn attempt(standing: Standing) -> Attempt {
         if_unknown: IfUnknown::Retry,
         version: 1,
         probe: false,
+        foreign: false,
         renewed: false,
         standing: Arc::new(standing),
     }

@@ -44,6 +44,7 @@ fn attempt(seq: i64) -> Attempt {
         if_unknown: IfUnknown::Retry,
         version: 1,
         probe: false,
+        foreign: false,
         renewed: false,
         standing: Arc::default(),
     }

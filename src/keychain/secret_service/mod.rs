@@ -8,7 +8,10 @@
 mod bus;
 mod prompts;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use keyring::{Entry, api::CredentialStoreApi};
 use zbus_secret_service_keyring_store::Store;
@@ -16,19 +19,22 @@ use zeroize::Zeroizing;
 
 use super::{
     KeySource, SourceError,
-    system::{Item, read, source_error, write},
+    installation::Installation,
+    system::{Item, delete, read, source_error, write},
 };
 use bus::{Bus, Found};
 use prompts::Prompts;
 
 pub(super) struct SecretService {
     identifier: String,
+    installation: Installation,
     prompts: Prompts,
 }
 
 impl SecretService {
-    pub(super) fn new(identifier: &str) -> Self {
-        Self { identifier: identifier.to_owned(), prompts: Prompts::default() }
+    pub(super) fn new(identifier: &str, folder: &Path) -> Self {
+        let installation = Installation::of(folder);
+        Self { identifier: identifier.to_owned(), installation, prompts: Prompts::default() }
     }
 
     /// Whether the item is there and can be read now; asks the user to unlock what is locked.
@@ -69,7 +75,7 @@ impl KeySource for SecretService {
     }
 
     fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
-        let item = Item::new(&self.identifier, account);
+        let item = Item::known(&self.identifier, &self.installation, account)?;
         if !block_on(self.find(&item))? {
             return Ok(None);
         }
@@ -78,7 +84,16 @@ impl KeySource for SecretService {
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
         block_on(self.open_default())?;
-        with_entry(&Item::new(&self.identifier, account), |entry| write(entry, key))
+        let item = Item::made(&self.identifier, &self.installation, account)?;
+        with_entry(&item, |entry| write(entry, key))
+    }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        let item = Item::known(&self.identifier, &self.installation, account)?;
+        if !block_on(self.find(&item))? {
+            return Ok(());
+        }
+        with_entry(&item, delete)
     }
 }
 

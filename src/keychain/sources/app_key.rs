@@ -80,6 +80,12 @@ impl KeySource for AppKey {
         Err(SourceError::Unavailable("the key is the app's, and no other can be kept".into()))
     }
 
+    /// Until the app gives it again.
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        self.keys().remove(account);
+        Ok(())
+    }
+
     fn changed(&self) -> Option<watch::Receiver<u64>> {
         Some(self.shared.changed.subscribe())
     }

@@ -69,6 +69,37 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
     write().map_err(|error| unavailable("written", &error))
 }
 
+/// While the answer lives, nobody else who asks for it reads and replaces a file of the folder. The system ends it with the process.
+pub(super) fn alone(folder: &Path) -> Result<File, SourceError> {
+    let lock = || {
+        make_folder(folder)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+        file.lock()?;
+        Ok(file)
+    };
+    lock().map_err(|error| unavailable("locked", &error))
+}
+
+/// Overwrites and removes the file, and what a write that was cut off has left beside it.
+pub(super) fn remove(path: &Path) -> Result<(), SourceError> {
+    let remove = |path: &Path| {
+        match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(mut file) => {
+                let length = usize::try_from(file.metadata()?.len().min(LONGEST)).unwrap_or_default();
+                file.write_all(&vec![0; length])?;
+                file.sync_all()?;
+            }
+        }
+        fs::remove_file(path)?;
+        #[cfg(unix)]
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    };
+    remove(&path.with_extension("new")).and_then(|()| remove(path)).map_err(|error| unavailable("removed", &error))
+}
+
 fn make_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

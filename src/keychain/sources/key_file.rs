@@ -48,4 +48,8 @@ impl KeySource for InsecureKeyFile {
         let text = Zeroizing::new(STANDARD.encode(key));
         file::write(&file::of_account(&self.folder, account, "key"), text.as_bytes())
     }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        file::remove(&file::of_account(&self.folder, account, "key"))
+    }
 }

@@ -53,6 +53,12 @@ impl<From: KeySource, To: KeySource> KeySource for Moved<From, To> {
         self.to.store(account, key)
     }
 
+    /// The old source first: what it still had would be taken along again.
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        self.from.forget(account)?;
+        self.to.forget(account)
+    }
+
     fn changed(&self) -> Option<watch::Receiver<u64>> {
         self.to.changed().or_else(|| self.from.changed())
     }

@@ -90,6 +90,8 @@ impl Passphrase {
             SourceError::Unavailable(why) => Error::KeychainUnavailable(why),
         };
         let path = file::of_account(&self.shared.folder, account, "wrapped");
+        // A rotation that stores its keys meanwhile would lose one of them.
+        let _alone = file::alone(&self.shared.folder).map_err(refused)?;
         let wrapped = file::read(&path).map_err(refused)?.ok_or(Error::KeyMissing)?;
         let key = unwrap(&wrapped, old, account).map_err(refused)?;
         file::write(&path, &wrap(&key, new, account).map_err(refused)?).map_err(refused)?;
@@ -119,8 +121,18 @@ impl KeySource for Passphrase {
     }
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
-        let wrapped = wrap(key, &self.passphrase()?, account)?;
-        file::write(&file::of_account(&self.shared.folder, account, "wrapped"), &wrapped)
+        let path = file::of_account(&self.shared.folder, account, "wrapped");
+        let _alone = file::alone(&self.shared.folder)?;
+        let passphrase = self.passphrase()?;
+        if let Some(before) = file::read(&path)? {
+            // Another process may have changed the passphrase: under the old one nobody would look for the key.
+            drop(unwrap(&before, &passphrase, account)?);
+        }
+        file::write(&path, &wrap(key, &passphrase, account)?)
+    }
+
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        file::remove(&file::of_account(&self.shared.folder, account, "wrapped"))
     }
 
     fn changed(&self) -> Option<watch::Receiver<u64>> {

@@ -141,3 +141,87 @@ fn an_old_source_that_cannot_answer_keeps_a_new_key_from_being_made() {
     old.put("", Some(Zeroizing::new(KEY.to_vec()).to_vec()));
     assert_eq!(loaded(&moved, ""), Some(KEY.to_vec()));
 }
+
+/// What is in the folder, but for locks.
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "lock").collect()
+}
+
+#[test]
+fn a_key_that_is_forgotten_is_gone_from_every_source_and_the_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, wrapped) = (InsecureKeyFile::new(folder.path().join("a")), Passphrase::new(folder.path().join("b")));
+    wrapped.give("one");
+    let moved =
+        Moved::new(InsecureKeyFile::new(folder.path().join("c")), InsecureKeyFile::new(folder.path().join("d")));
+    InsecureKeyFile::new(folder.path().join("c")).store("ada", &KEY).unwrap();
+    let memory = MemoryKeys::new();
+    let sources: [&dyn KeySource; 4] = [&file, &wrapped, &moved, &memory];
+    for source in sources {
+        for account in ["", "ada", "eve"] {
+            source.store(account, &KEY).unwrap();
+        }
+        for _ in 0..2 {
+            source.forget("ada").unwrap();
+            assert_eq!(source.load("ada"), Ok(None), "{}", source.name());
+        }
+        assert!(source.load("").unwrap().is_some() && source.load("eve").unwrap().is_some());
+    }
+    for left in ["a", "b", "d"] {
+        assert_eq!(files(&folder.path().join(left)).len(), 2, "{left}");
+    }
+    assert!(files(&folder.path().join("c")).is_empty(), "the old source would bring it back");
+    let app = AppKey::new();
+    app.give("ada", &KEY);
+    app.forget("ada").unwrap();
+    assert!(matches!(app.load("ada"), Err(SourceError::Locked(_))), "until it is given again");
+}
+
+#[test]
+fn what_a_write_that_was_cut_off_has_left_is_forgotten_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = InsecureKeyFile::new(folder.path());
+    source.store("", &KEY).unwrap();
+    std::fs::copy(folder.path().join("default.key"), folder.path().join("default.new")).unwrap();
+    source.forget("").unwrap();
+    assert!(files(folder.path()).is_empty(), "{:?}", files(folder.path()));
+}
+
+#[test]
+fn a_passphrase_that_is_changed_while_keys_are_stored_loses_none_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Passphrase::new(folder.path());
+    source.give("one");
+    source.store("", &KEY).unwrap();
+    let both = [KEY, [8; 32]].concat();
+    let changing = source.clone();
+    let change = std::thread::spawn(move || changing.change("", "one", "two"));
+    // As a rotation does. It is under the one passphrase or under the other, and whole.
+    let stored = source.store("", &both);
+    change.join().unwrap().unwrap();
+    stored.unwrap();
+    assert_eq!(loaded(&source, ""), Some(both));
+}
+
+#[test]
+fn a_key_under_a_passphrase_that_another_process_has_changed_is_not_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, other) = (Passphrase::new(folder.path()), Passphrase::new(folder.path()));
+    source.give("one");
+    source.store("", &KEY).unwrap();
+    other.give("one");
+    source.change("", "one", "two").unwrap();
+    assert!(matches!(other.store("", &[8; 32]), Err(SourceError::Locked(_))));
+    assert_eq!(loaded(&source, ""), Some(KEY.to_vec()));
+}
+
+#[test]
+fn the_keychain_of_the_system_can_be_moved_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = MemoryKeys::new();
+    old.put("", Some(KEY.to_vec()));
+    let old: std::sync::Arc<dyn KeySource> = std::sync::Arc::new(old);
+    let moved = Moved::new(old, InsecureKeyFile::new(folder.path()));
+    assert_eq!(loaded(&moved, ""), Some(KEY.to_vec()));
+}

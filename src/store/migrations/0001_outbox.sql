@@ -16,6 +16,25 @@ CREATE TABLE keys (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX keys_current ON keys (account) WHERE current = 1;
 
+-- Accounts whose rows are going, all of them: nothing of them is read or written from the moment that one is in here. It leaves
+-- with the last of the rows, and after its key where that goes too, so a process that is killed in between is made up for.
+CREATE TABLE leaving (
+    account    TEXT PRIMARY KEY NOT NULL,
+    -- The source of keys still has the key, and is to forget it.
+    forget_key INTEGER NOT NULL CHECK (forget_key IN (0, 1)),
+    since      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Keys of accounts that left. Another process may still have one in memory: nothing is written under it any more.
+CREATE TABLE gone_keys (key_id BLOB PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Where an account has had credentials that only the app can give: without them nothing of it is sent there. Never the credentials.
+CREATE TABLE signed_in (
+    account TEXT NOT NULL,
+    origin  TEXT NOT NULL,
+    PRIMARY KEY (account, origin)
+) STRICT, WITHOUT ROWID;
+
 -- Server floors, as the time that remained when they were noted.
 CREATE TABLE floors (
     name         TEXT PRIMARY KEY NOT NULL,

@@ -7,7 +7,7 @@ mod check;
 mod tests;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -87,6 +87,8 @@ struct Slots {
     /// The last version given out. One count for all, so that a version never returns, not even after `clear`.
     last: u64,
     slots: HashMap<Place, Slot>,
+    /// Where the app has given credentials before, in this run or an earlier one: nothing is sent without.
+    expected: HashSet<Place>,
 }
 
 /// Whose credentials, and where to.
@@ -157,7 +159,13 @@ impl Credentials {
         let mut slots = self.slots();
         slots.last += 1;
         let version = slots.last;
-        let slot = slots.slots.entry(Place::new(account, &url.origin().ascii_serialization())).or_default();
+        let place = Place::new(account, &url.origin().ascii_serialization());
+        if headers.is_empty() {
+            slots.expected.remove(&place);
+        } else {
+            slots.expected.insert(place.clone());
+        }
+        let slot = slots.slots.entry(place).or_default();
         slot.set = !headers.is_empty();
         slot.headers = headers;
         slot.version = version;
@@ -172,8 +180,9 @@ impl Credentials {
         let place = Place::new(account, origin);
         let (gate, answers) = {
             let mut slots = self.slots();
+            let expected = slots.expected.contains(&place);
             let Some(slot) = self.slot(&mut slots, &place) else {
-                return Ok(Current { version: 0, headers: Vec::new() });
+                return if expected { Err(not_given_yet()) } else { Ok(Current { version: 0, headers: Vec::new() }) };
             };
             if self.provider.is_none() || (slot.set && !slot.is_rejected()) {
                 return Ok(slot.current());
@@ -237,6 +246,26 @@ impl Credentials {
     /// The version that is sent now; 0 when there is none.
     pub fn version(&self, account: &str, origin: &str) -> u64 {
         self.slots().slots.get(&Place::new(account, origin)).map_or(0, |slot| slot.version)
+    }
+
+    /// The app has given credentials for this place in an earlier run. They were not kept, and without them nothing is sent there: a server
+    /// may take what is anonymous for somebody else's. Says nothing where the app has spoken in this run.
+    pub fn expect(&self, account: &str, origin: &str) {
+        let (mut slots, place) = (self.slots(), Place::new(account, origin));
+        if !slots.slots.contains_key(&place) {
+            slots.expected.insert(place);
+        }
+    }
+
+    /// Whether nothing is sent there without credentials from the app.
+    pub fn is_expected(&self, account: &str, origin: &str) -> bool {
+        self.slots().expected.contains(&Place::new(account, origin))
+    }
+
+    /// Forgets what `account` has, and that it ever had any.
+    pub fn forget(&self, account: &str) {
+        self.clear(account);
+        self.slots().expected.retain(|place| place.account != account);
     }
 
     /// Forgets what `account` has, everywhere. What a provider answers to a question of before is not used.
@@ -312,6 +341,10 @@ impl fmt::Debug for Credentials {
             .field("places", &self.slots().slots.len())
             .finish_non_exhaustive()
     }
+}
+
+fn not_given_yet() -> String {
+    "the app has not given its credentials since it started".into()
 }
 
 fn signed_out() -> String {

@@ -116,7 +116,26 @@ async fn clear_spares_other_accounts() {
     credentials.set("ann", ORIGIN, bearer("a")).unwrap();
     credentials.clear("ann");
     assert_eq!(credentials.get("bob", ORIGIN).await, Ok(current(kept, "b")));
+    assert_eq!(
+        credentials.get("ann", ORIGIN).await.unwrap_err(),
+        "the app has not given its credentials since it started"
+    );
+    credentials.forget("ann");
     assert_eq!(credentials.get("ann", ORIGIN).await.unwrap().headers, []);
+}
+
+#[tokio::test]
+async fn where_the_app_gave_some_before_nothing_is_sent_without_until_it_says_that_none_are_needed() {
+    let credentials = Credentials::new(None);
+    credentials.expect("ann", ORIGIN);
+    assert!(credentials.get("ann", ORIGIN).await.is_err());
+    assert_eq!(credentials.get("bob", ORIGIN).await.unwrap().version, 0);
+    assert_eq!(credentials.get("ann", "https://other.example").await.unwrap().version, 0);
+    credentials.set("ann", ORIGIN, Vec::new()).unwrap();
+    assert_eq!(credentials.get("ann", ORIGIN).await.unwrap().headers, []);
+    // What the database says of an earlier run comes after what the app has said in this one.
+    credentials.expect("ann", ORIGIN);
+    assert!(credentials.get("ann", ORIGIN).await.is_ok());
 }
 
 #[tokio::test]

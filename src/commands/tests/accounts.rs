@@ -1,0 +1,138 @@
+//! Who is signed in, and what is done with what they leave.
+
+use super::*;
+
+fn window(bench: &Bench, label: &str) -> WebviewWindow<MockRuntime> {
+    WebviewWindowBuilder::new(&bench.app, label, tauri::WebviewUrl::default()).build().unwrap()
+}
+
+#[test]
+fn a_window_has_what_its_own_capability_gives_it_and_no_more() {
+    let capabilities = [
+        json!({ "identifier": "main", "windows": ["main"], "permissions": everything() }),
+        json!({ "identifier": "second", "windows": ["second"], "permissions": ["storage-sync:default"] }),
+    ];
+    let bench = start_with(Place::new(), &capabilities, form(), Builder::new()).unwrap();
+    let (second, third) = (window(&bench, "second"), window(&bench, "third"));
+    let default = [
+        "enqueue",
+        "enqueue_all",
+        "observe",
+        "status",
+        "list",
+        "get",
+        "retry",
+        "conflicts",
+        "conflicts_read",
+        "delivered",
+        "flush",
+    ];
+    for command in COMMANDS {
+        assert!(is_let_through(&bench.window, command), "{command} in the window that may");
+        assert_eq!(is_let_through(&second, command), default.contains(&command), "{command} in the second window");
+        assert!(!is_let_through(&third, command), "{command} in a window without a capability");
+    }
+}
+
+#[test]
+fn somebody_signs_in_out_and_in_again() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    let sync = |command: &str, arguments: Value| call(&bench.window, command, arguments);
+    sync("pause", json!({})).unwrap();
+    sync("set_account", json!({ "account": "ada" })).unwrap();
+    sync("set_credentials", json!({ "headers": { "Authorization": "Bearer x" }, "account": "ada" })).unwrap();
+    let entry = json!({ "kind": "form", "payload": 1, "options": { "key": "a" } });
+    let receipt = sync("enqueue", entry.clone()).unwrap();
+    let done = sync("sign_out", json!({})).unwrap();
+    assert_eq!((&done["account"], &done["kept"], &done["finished"]), (&json!("ada"), &json!(1), &json!(true)));
+    assert_eq!(sync("status", json!({})).unwrap()["account"], "");
+    assert_eq!(code(sync("get", json!({ "id": receipt["id"] }))), "not_found");
+    sync("set_account", json!({ "account": "ada" })).unwrap();
+    assert_eq!(sync("get", json!({ "id": receipt["id"] })).unwrap()["state"], "pending");
+    let done = sync("sign_out", json!({ "pending": "discard" })).unwrap();
+    assert_eq!((&done["discarded"], &done["possiblyApplied"]), (&json!(1), &json!([])));
+    sync("set_account", json!({ "account": "ada" })).unwrap();
+    assert_eq!(code(sync("get", json!({ "id": receipt["id"] }))), "not_found");
+    for wrong in
+        [json!({ "pending": "drop" }), json!({ "pending": 1 }), json!({ "timeoutMs": -1 }), json!({ "timeout": 1 })]
+    {
+        assert_eq!(code(sync("sign_out", wrong)), "invalid_argument");
+    }
+    for account in [json!("a\nb"), json!("a".repeat(257)), json!(7), Value::Null] {
+        assert_eq!(code(sync("set_account", json!({ "account": account }))), "invalid_argument");
+    }
+}
+
+#[test]
+fn nothing_is_given_up_without_the_very_words_and_without_need() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    let reset = |confirm: Value| call(&bench.window, "reset_encrypted_data", json!({ "confirm": confirm }));
+    call(&bench.window, "pause", json!({})).unwrap();
+    let entry = json!({ "kind": "form", "payload": 1, "options": { "key": "a" } });
+    call(&bench.window, "enqueue", entry).unwrap();
+    for confirm in [json!(true), json!(""), json!("yes"), json!("Give up what is queued"), Value::Null] {
+        assert_eq!(code(reset(confirm)), "invalid_argument");
+    }
+    assert_eq!(code(reset(json!(crate::CONFIRM_RESET))), "wrong_state");
+    assert_eq!(call(&bench.window, "status", json!({})).unwrap()["pending"], 1);
+    // The key is lost while the app is not running.
+    crate::builder::on_event(bench.app.handle(), &tauri::RunEvent::Exit);
+    let place = bench.place.clone();
+    *place.keys.0.lock().unwrap() = None;
+    let bench = start_in(place.clone(), everything(), form(), Builder::new()).unwrap();
+    let done = call(&bench.window, "reset_encrypted_data", json!({ "confirm": crate::CONFIRM_RESET })).unwrap();
+    assert_eq!(done["givenUp"], 1);
+    let file = std::path::PathBuf::from(done["file"].as_str().unwrap());
+    assert_eq!(file.parent(), Some(place.folder.path()));
+    assert!(std::fs::read(&file).unwrap().starts_with(b"SQLite format 3\0"));
+    call(&bench.window, "resume", json!({})).unwrap();
+    let entry = json!({ "kind": "form", "payload": 2, "options": { "key": "b" } });
+    let receipt = call(&bench.window, "enqueue", entry).unwrap();
+    call(&bench.window, "delivered", json!({ "id": receipt["id"], "timeoutMs": 20_000 })).unwrap();
+    assert_eq!(call(&bench.window, "status", json!({})).unwrap()["pending"], 0);
+}
+
+#[test]
+fn windows_are_told_once_that_somebody_has_to_sign_in_and_nothing_else() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    let (tell, hears) = mpsc::channel();
+    bench.window.listen("storage-sync://auth", move |event| drop(tell.send(event.payload().to_owned())));
+    let enqueue = |n: i32| {
+        let entry = json!({ "kind": "form", "payload": n, "options": { "key": "guarded" } });
+        call(&bench.window, "enqueue", entry).unwrap()["id"].clone()
+    };
+    let id = enqueue(1);
+    let told: Value = serde_json::from_str(&hears.recv_timeout(Duration::from_secs(20)).unwrap()).unwrap();
+    assert_eq!(told, json!({ "origin": "https://a.com" }));
+    let status = call(&bench.window, "status", json!({})).unwrap();
+    assert_eq!(status["holds"][0]["waitingFor"]["reason"], "auth");
+    call(&bench.window, "flush", json!({ "timeoutMs": 20_000 })).unwrap();
+    assert!(hears.try_recv().is_err(), "the same credentials were asked for twice");
+    call(&bench.window, "set_credentials", json!({ "headers": { "Authorization": "Bearer x" } })).unwrap();
+    call(&bench.window, "delivered", json!({ "id": id, "timeoutMs": 20_000 })).unwrap();
+}
+
+#[test]
+fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
+    let mut config = form().unwrap();
+    config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });
+    let bench = start(json!(["storage-sync:default"]), Some(config), Builder::new()).unwrap();
+    let second = window(&bench, "second");
+    let entry = |key: &str| json!({ "kind": "form", "payload": 1, "options": { "key": key } });
+    for key in ["a", "b"] {
+        call(&bench.window, "enqueue", entry(key)).unwrap();
+    }
+    let both = json!({ "entries": [entry("c"), entry("d")] });
+    let refused = call(&bench.window, "enqueue_all", both).unwrap_err();
+    assert_eq!(refused["code"], "rate_limited");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("try again in") && message.contains("limits.windowEntries"), "{message}");
+    call(&bench.window, "enqueue", entry("c")).unwrap();
+    assert_eq!(code(call(&bench.window, "enqueue", entry("d"))), "rate_limited");
+    let large = json!({ "kind": "form", "payload": "x".repeat(600), "options": { "key": "large" } });
+    call(&second, "enqueue", large.clone()).unwrap();
+    assert_eq!(code(call(&second, "enqueue", large)), "rate_limited");
+    // What is refused for another reason takes nothing of it.
+    call(&second, "enqueue", json!({ "kind": "form" })).unwrap_err();
+    call(&second, "enqueue", entry("e")).unwrap();
+}
