@@ -1,6 +1,7 @@
 //! The example app in a real window: real WebView, real keychain, real backend, real focus; nothing stands in for
 //! anything. Run by `scripts/test window`, which brings a desktop.
 
+mod accounts;
 mod by_hand;
 mod conflicts;
 mod drafts;

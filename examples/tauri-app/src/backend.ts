@@ -77,7 +77,7 @@ const SWITCHES: readonly Switch[] = [
 ]
 
 /** Who may write while a sign-in is asked for. */
-const TOKENS = { demo: 'Demo user' }
+const TOKENS = { demo: 'Demo user', ada: 'Ada', eve: 'Eve' }
 
 const boxes = new Map<string, HTMLInputElement>()
 let control: Control | undefined
@@ -93,7 +93,7 @@ export function showBackend(backend: string): void {
   for (const { name, title, hint, rule } of SWITCHES) {
     addSwitch(name, title, hint, on => (on ? add(rule) : remove(rule)))
   }
-  addSwitch('401', 'Ask for sign-in', '401 without the token “demo”', on => {
+  addSwitch('401', 'Ask for sign-in', '401 without the token demo, ada or eve', on => {
     return ask('', 'PUT', { tokens: on ? TOKENS : null })
   })
   byId('behave').addEventListener('click', () => {

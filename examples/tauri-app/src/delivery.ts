@@ -1,13 +1,14 @@
 /** Badges, what holds delivery up, and the buttons that steer it. */
-import { flush, pause, resume, syncStatus, type Hold, type Status } from 'tauri-plugin-storage-sync-api'
+import { CONFIRM_RESET, flush, pause, resetEncryptedData, resume, syncStatus, type Hold, type Status } from 'tauri-plugin-storage-sync-api'
 
-import { attempt, byId, part, toast, write } from './dom'
-import { KEY_WORDS, waitingWords } from './words'
+import { attempt, byId, confirmed, part, toast, write } from './dom'
+import { KEY_WORDS, keyNotice, waitingWords } from './words'
 
 export function showDelivery(): void {
   syncStatus.subscribe(show)
   byId('pause').addEventListener('click', () => void attempt(pause))
   byId('resume').addEventListener('click', () => void attempt(resume))
+  part(byId('key-notice'), 'key-give-up').addEventListener('click', () => void attempt(giveUp))
   byId('flush').addEventListener('click', event => void attempt(() => sendNow(event.currentTarget as HTMLButtonElement)))
 }
 
@@ -24,6 +25,21 @@ function show(status: Status): void {
   byId('pause').hidden = status.paused
   byId('resume').hidden = !status.paused
   showHolds(status.holds)
+  const notice = keyNotice(status)
+  byId('key-notice').hidden = notice === ''
+  write(part(byId('key-notice'), 'key-notice-text'), notice)
+  part(byId('key-notice'), 'key-give-up').hidden = key !== 'missing' && key !== 'mismatch'
+}
+
+async function giveUp(): Promise<void> {
+  const sure = await confirmed(
+    'Begin with an empty queue?',
+    'What was saved and not sent yet cannot be read without the key. A copy of it is kept, encrypted, should the key turn up again.',
+    'Begin anew',
+  )
+  if (!sure) return
+  const { file, givenUp } = await resetEncryptedData({ confirm: CONFIRM_RESET })
+  toast(`${givenUp} changes were given up. The copy is ${file}`)
 }
 
 function deliveryWords({ paused, owner }: Status): string {

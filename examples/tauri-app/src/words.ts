@@ -1,4 +1,4 @@
-import type { Entry, KeyState, Reason, State, WaitingFor } from 'tauri-plugin-storage-sync-api'
+import type { Entry, KeyState, Reason, State, Status, WaitingFor } from 'tauri-plugin-storage-sync-api'
 
 export const STATE_WORDS: Record<State, string> = {
   pending: 'Waiting',
@@ -15,6 +15,25 @@ export const KEY_WORDS: Record<KeyState, string> = {
   unavailable: 'No keychain: start a Secret Service to go on',
   missing: 'The keychain no longer has the key: restore it to go on',
   mismatch: 'The keychain has another key: restore the right one to go on',
+}
+
+/** What somebody has to do so that what waits for the key is sent; empty where nobody has to do anything. */
+export function keyNotice({ key, pending }: Status): string {
+  if (pending === 0) return ''
+  const what = pending === 1 ? 'One change that you saved is' : `${pending} changes that you saved are`
+  const safe = `${what} safe on this device, encrypted,`
+  switch (key.state) {
+    case 'locked':
+      return `Your keychain is locked. ${safe} and will be sent once you unlock it.`
+    case 'unavailable':
+      return `The keychain of your system does not answer. ${safe} and will be sent once it does.`
+    case 'missing':
+      return `Your keychain no longer holds the key of this app. ${safe} and will be sent once you restore it.`
+    case 'mismatch':
+      return `Your keychain holds another key than the one of this app. ${safe} and will be sent once you restore it.`
+    default:
+      return ''
+  }
 }
 
 const REASON_WORDS: Record<Reason, string> = {

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod backend;
 pub mod desktop;
+pub mod keychain;
 pub mod page;
 pub mod processes;
 

@@ -19,6 +19,17 @@ pub const EDIT_ELSEWHERE: &str = "edit-elsewhere";
 pub const KEEP_MINE: &str = "conflict-keep-mine";
 /// In the first row of the queue: what is going on with the newest entry, in words.
 pub const WHY: &str = "row-why";
+/// What somebody has to do about the keychain, and that the server asks for a sign-in; empty when there is nothing to do.
+pub const KEY_NOTICE: &str = "key-notice-text";
+pub const SIGN_IN_PROMPT: &str = "sign-in-prompt";
+/// Signing in and out.
+pub const NAME: &str = "sign-in-name";
+pub const TOKEN: &str = "sign-in-token";
+pub const SIGN_IN: &str = "sign-in";
+pub const SIGNED_IN: &str = "sign-in-state";
+pub const SIGN_OUT: &str = "sign-out";
+pub const SIGN_OUT_TEXT: &str = "sign-out-text";
+pub const SIGN_OUT_KEEP: &str = "sign-out-keep";
 /// Runs `flush()`.
 pub const FLUSH: &str = "flush";
 
