@@ -73,6 +73,8 @@
 mod builder;
 mod commands;
 mod events;
+#[cfg(any(test, feature = "testing"))]
+mod fuzz;
 mod handle;
 
 pub mod clock;
@@ -101,7 +103,7 @@ pub mod testing {
     macro_rules! parts {
         ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
     }
-    parts!(board cipher clock config engine keychain outbox spool store transport triggers wake);
+    parts!(board cipher clock config engine fuzz keychain outbox spool store transport triggers wake);
 }
 
 use tauri::{Manager, Runtime, plugin::TauriPlugin};

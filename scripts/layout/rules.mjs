@@ -37,6 +37,8 @@ export const rules = {
     builder: '*',
     handle: '*',
     events: '*',
+    // What fuzzers feed: every reader of foreign input, wherever it is.
+    fuzz: '*',
   },
   // Crates with one owner each; a crate that is not named here may be used anywhere.
   crates: {

@@ -75,9 +75,11 @@ impl Chunks {
         self.length.div_ceil(u64::from(self.size)).max(1)
     }
 
-    /// Whether a file of that length can be sealed at all: chunks are counted with 32 bits.
+    /// Whether a file of that length can be sealed at all: chunks are counted with 32 bits, and bytes with 64.
     pub fn fit(&self) -> bool {
-        self.size > 0 && self.count() < u64::from(u32::MAX)
+        let counted = self.size > 0 && self.count() < u64::from(u32::MAX);
+        // One more, for ranges that end behind the last.
+        counted && (self.count() + 1).checked_mul(TAG as u64 + u64::from(self.size)).is_some()
     }
 
     /// Bytes of the sealed file.

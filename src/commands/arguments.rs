@@ -8,6 +8,11 @@ use tauri::ipc::{InvokeBody, Request};
 
 use crate::error::{Error, Result};
 
+/// The longest name of a page's that is repeated to it, in characters.
+pub(super) const LONGEST_NAME: usize = 64;
+/// The longest refusal.
+const LONGEST: usize = 240;
+
 /// The arguments of a command, as an object with camelCase names.
 pub(super) fn arguments<T: DeserializeOwned>(request: &Request<'_>) -> Result<T> {
     match request.body() {
@@ -27,7 +32,8 @@ pub(super) fn read<T: DeserializeOwned>(value: &Value, name: &str) -> Result<T> 
             (name, path) if path == "." => format!("`{name}`"),
             (name, path) => format!("`{name}.{path}`"),
         };
-        Error::argument(format!("{path}: {}", unquoted(&error.into_inner().to_string())))
+        let why = error.into_inner().to_string();
+        Error::argument(shown(&format!("{path}: {}", unquoted(&why)), LONGEST))
     })
 }
 
@@ -37,6 +43,11 @@ fn unquoted(message: &str) -> &str {
         .iter()
         .any(|start| message.starts_with(start));
     message.rfind("expected ").filter(|_| quotes).map_or(message, |at| &message[at..])
+}
+
+/// As much of a text that a page chose as is harmless in an answer and in a log.
+pub(super) fn shown(text: &str, longest: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(longest).collect()
 }
 
 /// A duration in milliseconds, as JavaScript has them.

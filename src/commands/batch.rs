@@ -43,7 +43,7 @@ pub(crate) async fn enqueue_all<R: Runtime>(
     sync.enqueue_all(items).await
 }
 
-fn asked(body: &InvokeBody) -> Result<Vec<NewItem>> {
+pub(super) fn asked(body: &InvokeBody) -> Result<Vec<NewItem>> {
     match body {
         InvokeBody::Json(arguments @ Value::Array(_)) => {
             let bytes = body::numbers(arguments).ok_or_else(|| {

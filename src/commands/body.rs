@@ -6,6 +6,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, value::to_raw_value};
 use tauri::{http::HeaderMap, ipc::InvokeBody};
 
+use super::arguments::{LONGEST_NAME, shown};
 use crate::{
     error::{Error, Result},
     outbox::{OCTET_STREAM, Payload},
@@ -48,7 +49,7 @@ pub(super) fn json(arguments: &Value) -> Result<Payload> {
 pub(super) fn only(arguments: &Value, known: &[&str]) -> Result<()> {
     let unknown = arguments.as_object().and_then(|given| given.keys().find(|name| !known.contains(&name.as_str())));
     let Some(unknown) = unknown else { return Ok(()) };
-    let known = known.join("`, `");
+    let (unknown, known) = (shown(unknown, LONGEST_NAME), known.join("`, `"));
     Err(Error::argument(format!("`{unknown}`: is not an argument: those are `{known}`")))
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn enqueue<R: Runtime>(
     sync.enqueue_payload(&kind, payload, options).await
 }
 
-fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<NewItem> {
+pub(super) fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<NewItem> {
     match (body::bytes(body, headers, KIND)?, body) {
         (None, InvokeBody::Json(arguments)) => of_arguments(arguments),
         (bytes, _) => of_bytes(bytes.unwrap_or_default(), headers),

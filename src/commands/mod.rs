@@ -8,6 +8,8 @@ mod conflicts;
 mod credentials;
 mod enqueue;
 mod entries;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod keys;
 mod limit;
 mod scope;

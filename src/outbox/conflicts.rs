@@ -19,7 +19,7 @@ impl Outbox {
     /// # Errors
     ///
     /// `unknown_kind`; `invalid_argument` for a key that `enqueue` would not take either, a revision from 2^53 on, a canonical
-    /// id or a tag of more than 1024 bytes or with control characters, a weak tag, and an id or tag of what does not exist.
+    /// id or a tag of more than 1024 bytes or with control characters, the id `.` or `..`, a weak tag, and an id or tag of what does not exist.
     pub async fn observe(&self, kind: &str, key: &str, known: Known) -> Result<()> {
         let Parts { store, settings, .. } = self.parts();
         validate::observation(settings, kind, key, &known)?;

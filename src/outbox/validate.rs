@@ -122,6 +122,8 @@ pub(super) fn observation(settings: &Settings, kind: &str, given: &str, known: &
             format!("has {} bytes and may have {limit}", value.len())
         } else if value.chars().any(char::is_control) {
             "holds control characters".to_owned()
+        } else if name == "canonicalId" && matches!(value.as_str(), "." | "..") {
+            "is `.` or `..`, which would change where a URL leads".to_owned()
         } else {
             return Ok(());
         };

@@ -9,6 +9,9 @@ pub mod upload;
 mod digest;
 mod tus;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use tus::fuzz::answer as fuzz_tus;
+
 use std::{fmt, future::Future, pin::Pin, time::Duration};
 
 use url::Url;

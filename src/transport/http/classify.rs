@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The least wait for a server whose storage is full (507): people have to act first.
-const FULL_STORAGE_FLOOR: Duration = Duration::from_secs(10 * 60);
+pub(super) const FULL_STORAGE_FLOOR: Duration = Duration::from_secs(10 * 60);
 
 /// An answer as it came in.
 pub(in crate::transport) struct Received<'a> {

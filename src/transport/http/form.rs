@@ -4,10 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    content::Content,
-    exchange::{Outgoing, unsendable},
-};
+use super::exchange::{Outgoing, unsendable};
 use crate::transport::{
     Outcome,
     upload::{Form, Upload},
@@ -25,29 +22,41 @@ pub(super) fn fill(outgoing: &mut Outgoing, upload: &Upload) -> Result<(), Outco
         outgoing.content.push_file(&upload.source, 0, upload.source.len());
         return Ok(());
     };
-    let boundary = boundary(upload);
+    let boundary = boundary(upload, part);
     let media = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
     outgoing.headers.insert(CONTENT_TYPE, media.map_err(|_| unsendable("the boundary"))?);
-    multipart(&mut outgoing.content, upload, part, &boundary);
+    let content = &mut outgoing.content;
+    content.push_bytes(head(upload, part, &boundary));
+    content.push_file(&upload.source, 0, upload.source.len());
+    content.push_bytes(format!("\r\n--{boundary}--\r\n"));
     Ok(())
 }
 
 /// Made from the request and the file, so that every attempt carries the same bytes: a server that recognises an idempotency key may refuse it with others.
-fn boundary(upload: &Upload) -> String {
+pub(super) fn boundary(upload: &Upload, part: &str) -> String {
     let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    };
+    add(part);
     for (name, value) in &upload.request.headers {
         if name.eq_ignore_ascii_case("idempotency-key") {
-            hash.update(value);
+            add(value);
         }
     }
+    // Nothing can hold the digest of itself: whoever chose the fields and the file cannot have put the boundary into them.
+    for (name, value) in &upload.metadata {
+        add(name);
+        add(value);
+    }
     hash.update(upload.source.len().to_be_bytes());
-    // The name of what is in the file cannot be in the file.
     hash.update(upload.source.sha256().unwrap_or_default());
     format!("storage-sync-{}", &BASE64_URL_SAFE_NO_PAD.encode(hash.finalize())[..40])
 }
 
-/// RFC 7578. The fields come first, so that a server knows them when the file begins.
-fn multipart(content: &mut Content, upload: &Upload, part: &str, boundary: &str) {
+/// What stands before the file: RFC 7578. The fields come first, so that a server knows them when the file begins.
+pub(super) fn head(upload: &Upload, part: &str, boundary: &str) -> String {
     let mut head = String::new();
     for (name, value) in &upload.metadata {
         if !matches!(name.as_str(), "filename" | "filetype") {
@@ -63,9 +72,7 @@ fn multipart(content: &mut Content, upload: &Upload, part: &str, boundary: &str)
     head.push_str(&format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file}\"\r\nContent-Type: {media}\r\n\r\n"
     ));
-    content.push_bytes(head);
-    content.push_file(&upload.source, 0, upload.source.len());
-    content.push_bytes(format!("\r\n--{boundary}--\r\n"));
+    head
 }
 
 /// As browsers write names (the HTML standard, "multipart/form-data encoding algorithm"), with other controls as spaces.

@@ -21,6 +21,11 @@ pub(super) fn fit(value: &str) -> Option<&str> {
     fits.then_some(value)
 }
 
+/// `value` if it may be an id: [`fit`], at most 1024 bytes, and no name that a URL gives another meaning. What is put into a URL must lead to where it says.
+pub(super) fn fit_for_id(value: &str) -> Option<&str> {
+    fit(value).filter(|id| id.len() <= LONGEST_TEXT && !matches!(*id, "." | ".."))
+}
+
 /// `value` without the quotes of a structured-field string, if it has any.
 pub(super) fn unquoted(value: &str) -> &str {
     value.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(value)

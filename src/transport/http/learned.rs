@@ -5,7 +5,7 @@ use reqwest::header::{HeaderMap, LOCATION};
 use serde_json::Value;
 use url::Url;
 
-use super::headers::{fit, strong_etag, text, unquoted};
+use super::headers::{fit, fit_for_id, strong_etag, text, unquoted};
 use crate::{config::CanonicalId, transport::Learned};
 
 /// From here on JSON readers lose digits. Such a revision is a server fault, which is for the engine to judge: here it only must not
@@ -66,13 +66,13 @@ pub(super) fn conflicting_id(
 ) -> Option<String> {
     canonical_id(place, url, headers, json)
         .or_else(|| id(json?.get("id")?))
-        .or_else(|| text(headers, "sync-id").map(unquoted).and_then(fit).map(str::to_owned))
+        .or_else(|| text(headers, "sync-id").map(unquoted).and_then(fit_for_id).map(str::to_owned))
 }
 
 /// A string, or a whole number. Other numbers are no ids: their digits are already lost.
 fn id(value: &Value) -> Option<String> {
     match value {
-        Value::String(id) => fit(id).map(str::to_owned),
+        Value::String(id) => fit_for_id(id).map(str::to_owned),
         Value::Number(id) if id.is_u64() || id.is_i64() => Some(id.to_string()),
         _ => None,
     }
@@ -86,5 +86,5 @@ fn from_location(url: &Url, location: &str) -> Option<String> {
 pub(in crate::transport) fn last_segment(url: &Url) -> Option<String> {
     let segment = url.path_segments()?.rfind(|segment| !segment.is_empty())?;
     let id = percent_decode_str(segment).decode_utf8().ok()?;
-    fit(&id).filter(|id| !matches!(*id, "." | "..")).map(str::to_owned)
+    fit_for_id(&id).map(str::to_owned)
 }

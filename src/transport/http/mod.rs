@@ -8,6 +8,8 @@ mod content;
 mod exchange;
 mod failure;
 mod form;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod headers;
 mod learned;
 #[cfg(test)]
@@ -20,6 +22,8 @@ use std::{
 
 use url::Url;
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) use self::classify::Body;
 pub(super) use self::{
     classify::{Received, classify, reads_body},
     client::Clients,

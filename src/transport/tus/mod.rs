@@ -11,6 +11,8 @@
 
 mod checksum;
 mod flow;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod pace;
 mod servers;
 #[cfg(test)]
