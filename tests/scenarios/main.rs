@@ -9,6 +9,7 @@ mod conflicts;
 mod contract;
 mod credentials;
 mod dependencies;
+mod hostile;
 mod idle;
 mod key_sources;
 mod kills;

@@ -96,6 +96,12 @@ impl Clients {
         clients.insert(route, client.clone());
         Ok(client)
     }
+
+    /// Leaves the connections of that route to those that use them: the next request opens a new one. HTTP/2 puts all requests onto one, and a
+    /// connection that is dead, as after a change of networks, would otherwise swallow one after the other.
+    pub(super) fn forget(&self, route: Route) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&route);
+    }
 }
 
 /// Gives the process ring's TLS, if the app has chosen none.

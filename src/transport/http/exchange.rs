@@ -138,7 +138,16 @@ impl Clients {
     }
 
     async fn follow(&self, outgoing: &Outgoing, patience: &Patience, timeout: Duration) -> Result<Response, Outcome> {
-        let client = self.get(Route::new(&outgoing.url, timeout)).map_err(failure)?;
+        let route = Route::new(&outgoing.url, timeout);
+        let answer = self.follow_on(route, outgoing, patience).await;
+        if matches!(answer, Err(Outcome::Unknown { timed_out: true, .. })) {
+            self.forget(route);
+        }
+        answer
+    }
+
+    async fn follow_on(&self, route: Route, outgoing: &Outgoing, patience: &Patience) -> Result<Response, Outcome> {
+        let client = self.get(route).map_err(failure)?;
         let meter = match patience {
             Patience::Moving(_, meter) => Arc::clone(meter),
             Patience::Until(_) => Meter::silent(),

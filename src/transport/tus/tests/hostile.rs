@@ -163,6 +163,25 @@ async fn an_endless_answer_is_cut_off() {
 }
 
 #[tokio::test]
+async fn an_answer_that_stalls_ends_every_step_of_an_upload() {
+    let stalled = |head: &str| Reply::Stall(head.into());
+    for replies in [
+        vec![stalled("")],
+        vec![offers("creation"), stalled("HTTP/1.1 201 Created\r\nLocation: /files/ne")],
+        vec![offers("creation"), created(), stalled("")],
+        vec![offers("creation"), created(), stalled("HTTP/1.1 204 No Content\r\nUpload-Off")],
+        vec![offers("creation"), created(), stalled("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")],
+    ] {
+        let server = Server::start(replies).await;
+        let mut upload = tus(&server, content(5), &Arc::default());
+        upload.request.timeout = std::time::Duration::from_millis(200);
+        let answer = send(upload).await;
+        assert!(!is_acked(&answer), "{answer:?}");
+        assert!(lines(&server).len() < 20, "{:?}", lines(&server));
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_offset_is_asked_for() {
     for offset in ["", "-5", "+5", "5.0", "0x5", "five"] {
         let nonsense = reply(204, &[&format!("Upload-Offset: {offset}")], "");

@@ -1,0 +1,118 @@
+//! Servers that lie, stall, flood and mislead. Whatever they do, the entry ends in a state that is explained and has an exit, at a cost that is
+//! bounded.
+
+mod answers;
+mod ids;
+mod server;
+mod tls;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tauri_plugin_storage_sync::{Entry, Reason, State, WaitingFor};
+
+use crate::support::{Device, ManualClock, Setup};
+use server::Server;
+use uuid::Uuid;
+
+/// The longest that any server may make an entry wait, and a little more.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60 + 60);
+
+/// What an entry becomes of one answer.
+#[derive(Clone, Copy)]
+enum Becomes {
+    /// Delivered.
+    Acked,
+    /// It waits, and is sent again: for what, after how many counted attempts, possibly sent or not.
+    Waits(fn(&WaitingFor) -> bool, u32, bool),
+    /// It waits for a decision, with its payload.
+    Fails(Reason),
+}
+
+/// It may have been applied: sent again under the same key after a backoff.
+const UNKNOWN: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Backoff { .. }), 1, true);
+/// The answer proves nothing: the endpoint is probed until one does.
+const UNPROVEN: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Unproven), 0, true);
+/// The server is left alone for a while, and has not applied it.
+const BUSY: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Busy { .. }), 1, false);
+/// The same, and it may have applied it.
+const BUSY_IN_DOUBT: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Busy { .. }), 1, true);
+/// Nothing was sent.
+const OFFLINE: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Offline { .. }), 0, false);
+/// The server has no say in it any more.
+const REFUSED: Becomes = Becomes::Fails(Reason::Refused);
+
+/// `note` (its answers must hold an id), `form` (any 2xx proves), and `listing`, whose changes go to the id that the server gave.
+fn config(base: &str) -> Value {
+    json!({
+        "baseUrl": base,
+        "endpoints": {
+            "note": { "method": "POST", "url": "/notes", "ack": { "id": "/data/id" }, "timeoutMs": 400 },
+            "form": { "method": "PUT", "url": "/forms/{key}", "timeoutMs": 400 },
+            "listing": {
+                "create": { "method": "POST", "url": "/listings" },
+                "update": { "method": "PUT", "url": "/listings/{canonicalId}" },
+                "ack": { "id": "/data/id" },
+                "preconditions": "etag",
+            },
+            "photo": { "method": "POST", "url": "/listings/{listing}/photos" },
+        },
+    })
+}
+
+struct World {
+    clock: ManualClock,
+    device: Device,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn of(server: &Server) -> Self {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
+        let device = Setup::new(folder.path(), config(&server.url())).stopped(&clock).start().await;
+        Self { clock, device, _folder: folder }
+    }
+
+    /// The server behaves by now; what is left of the connections to it costs an attempt or two.
+    async fn arrives(&self, id: Uuid, row: &str) {
+        for _ in 0..4 {
+            self.clock.advance(A_DAY);
+            self.device.quiet().await;
+            let entry = self.device.until(id, |entry| entry.state != State::Inflight).await;
+            if entry.state == State::Acked {
+                return;
+            }
+        }
+        panic!("{row}: it never arrives: {:#?}", self.device.entry(id).await);
+    }
+
+    /// Enqueues one and follows it: to what the first answer makes of it, and on to what a server that behaves makes of it a day later.
+    async fn meets(self, kind: &str, becomes: Becomes, row: &str) -> Entry {
+        let device = &self.device;
+        let id = device.enqueue(kind, Some("one"), json!({ "text": "hello" })).await;
+        let over = |entry: &Entry| {
+            entry.state != State::Inflight && (entry.last_error.is_some() || entry.state != State::Pending)
+        };
+        let entry = device.until(id, over).await;
+        match becomes {
+            Becomes::Acked => assert_eq!(entry.state, State::Acked, "{row}: {entry:#?}"),
+            Becomes::Waits(for_it, counted, possibly_sent) => {
+                assert_eq!(entry.state, State::Pending, "{row}: {entry:#?}");
+                assert!(entry.waiting_for.as_ref().is_some_and(for_it), "{row}: {entry:#?}");
+                assert_eq!((entry.attempts, entry.possibly_sent), (counted, possibly_sent), "{row}: {entry:#?}");
+                let said = entry.last_error.as_ref().unwrap();
+                assert!((1..400).contains(&said.len()) && !said.contains(char::is_control), "{row}: {said}");
+                self.arrives(id, row).await;
+            }
+            Becomes::Fails(reason) => {
+                assert_eq!((entry.state, entry.reason), (State::Failed, Some(reason)), "{row}: {entry:#?}");
+                assert!(!device.outbox.payload(id).await.unwrap().as_bytes().is_empty(), "{row}: its payload is kept");
+                device.outbox.retry(id, false).await.unwrap();
+                device.acked(id).await;
+            }
+        }
+        let entry = device.entry(id).await;
+        self.device.stop().await;
+        entry
+    }
+}
