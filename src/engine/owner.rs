@@ -37,7 +37,12 @@ impl Lock {
     /// Never waits.
     pub(super) fn try_take(folder: &Path) -> Result<Self> {
         let path: PathBuf = folder.join(LOCK);
-        let opened = File::options().create(true).truncate(false).write(true).open(path);
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        // For the user only: whoever could open it could hold it, and nothing would be delivered.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let opened = options.open(path);
         let file = opened.map_err(|error| Error::io("the owner lock could not be opened", error))?;
         Ok(if file.try_lock().is_ok() { Self::Ours(file) } else { Self::Theirs(file) })
     }

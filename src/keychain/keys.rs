@@ -302,7 +302,9 @@ impl Shared {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let (source, owned, held) = (self.source.clone(), account.to_owned(), flight.share());
-        let bytes = Zeroizing::new(keys.iter().flat_map(|key| key.expose().to_vec()).collect::<Vec<u8>>());
+        // Sized once: a reallocation would leave a copy of a key behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(keys.len() * KEY));
+        keys.iter().for_each(|key| bytes.extend_from_slice(key.expose()));
         let store = move || {
             let stored = source.store(&owned, &bytes);
             drop(held);

@@ -80,13 +80,22 @@ impl KeyLock {
         if let Some(folder) = self.path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)
+        open(&self.path)
     }
 
     fn left_behind(&self) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
         held.is_some_and(|held| held.left_behind.load(Ordering::Acquire))
     }
+}
+
+/// For the user only: whoever could open it could hold it.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 /// `key-users.lock` in the data folder: held, shared, by every process that may seal with a cached key. A rotation drops an old key
@@ -105,8 +114,7 @@ impl Users {
     pub(super) fn join(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path);
-            *held = file.ok().filter(|file| file.try_lock_shared().is_ok());
+            *held = open(&self.path).ok().filter(|file| file.try_lock_shared().is_ok());
         }
     }
 

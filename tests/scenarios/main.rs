@@ -14,6 +14,7 @@ mod idle;
 mod key_sources;
 mod kills;
 mod lanes;
+mod leaks;
 mod migrations;
 mod offline;
 mod order;

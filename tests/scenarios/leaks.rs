@@ -1,0 +1,471 @@
+//! Everything is done once with marked secrets, in a process whose log is kept at its lowest level, the dependencies' included. Then no mark may be
+//! anywhere but at the server.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{Debug, Write as _},
+    fs,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
+use storage_sync_backend::Rule;
+use tauri_plugin_storage_sync::{
+    Action, AppKey, Applied, Error, Known, Moved, NewItem, Passphrase, Resolution, Selection, State, WaitingFor,
+    testing::{
+        config::{Config, Settings},
+        keychain::{KeySource, SourceError},
+        outbox::{EnqueueOptions, FileOptions, FileSource, Payload, Query},
+        transport::{Delivery, Request, Transport, http::Http},
+        wake::Wake,
+    },
+};
+use url::Url;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::support::{Device, Setup, backend, impatient};
+
+const FOLDER: &str = "STORAGE_SYNC_LEAKS_FOLDER";
+const CONFIG: &str = "STORAGE_SYNC_LEAKS_CONFIG";
+
+const PAYLOAD: &str = "mk-payload-5d1c";
+const PARAM: &str = "mk-param-77e0";
+const TOKEN: &str = "mk-token-93ab";
+const ARGUMENT: &str = "mk-argument-b02f";
+const NAME: &str = "mk-filename-c4a8";
+const PASSPHRASE: &str = "mk-passphrase-41d9";
+/// 32 bytes, and a mark.
+const MASTER: &[u8; 32] = b"mk-master-key-6a8f-0123456789abc";
+
+/// A mark and what it looks like once somebody has shown its bytes.
+fn shapes() -> Vec<String> {
+    let marks = [PAYLOAD, PARAM, TOKEN, ARGUMENT, NAME, PASSPHRASE, "mk-master-key-6a8f-0123456789abc"];
+    let mut shapes = Vec::new();
+    for mark in marks {
+        let (mut list, mut digits) = (String::new(), String::new());
+        for byte in &mark.as_bytes()[..9] {
+            write!(list, "{byte}, ").unwrap();
+            write!(digits, "{byte:02x}").unwrap();
+        }
+        let base64 = BASE64_STANDARD.encode(&mark.as_bytes()[..9]);
+        shapes.extend([mark.to_owned(), list, digits.to_uppercase(), digits, base64]);
+    }
+    shapes
+}
+
+fn has_no_mark(bytes: &[u8], of: &str) {
+    for shape in shapes() {
+        let at = bytes.windows(shape.len()).position(|window| window == shape.as_bytes());
+        if let Some(at) = at {
+            let around = &bytes[at.saturating_sub(300)..(at + 300).min(bytes.len())];
+            panic!("{shape} is in {of}: …{}…", String::from_utf8_lossy(around));
+        }
+    }
+}
+
+/// No mark in any file below, and each for the user only.
+fn files_are_clean(folder: &Path) -> usize {
+    let mut files = 0;
+    for file in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = file.path();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{} is {mode:o}", path.display());
+        }
+        if path.is_dir() {
+            files += files_are_clean(&path);
+        } else {
+            has_no_mark(&fs::read(&path).unwrap(), &path.display().to_string());
+            files += 1;
+        }
+    }
+    files
+}
+
+/// With an umask that leaves everything open, as some desktops and containers have it.
+fn worker(folder: &Path, config: &Value) -> Command {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(if cfg!(unix) { "sh".as_ref() } else { program.as_os_str() });
+    if cfg!(unix) {
+        command.args(["-c", "umask 000; exec \"$0\" \"$@\""]).arg(&program);
+    }
+    command.args(["--exact", "leaks::a_worker_does_everything_with_marks", "--nocapture"]);
+    command.env(FOLDER, folder).env(CONFIG, config.to_string()).env("RUST_BACKTRACE", "1");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = outer.path().join("data");
+    let backend = backend().await;
+    let mut config = impatient(&backend);
+    let endpoints = config["endpoints"].as_object_mut().unwrap();
+    endpoints.insert("form".into(), json!({ "method": "PUT", "url": "/forms/{key}?token={token}", "timeoutMs": 5000 }));
+    endpoints.insert("file".into(), json!({ "method": "POST", "url": "/files/{token}", "body": "tus" }));
+    endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/photos/{token}", "body": "raw" }));
+    backend.misbehave(Rule::status(422).key("refused"));
+    backend.misbehave(Rule::status(409).body(json!({ "revision": 70, "device": "another" }).to_string()).key("beaten"));
+    backend.misbehave(Rule::status(401).key("sign-in").times(1));
+    backend.misbehave(Rule::status(503).key("busy").times(1));
+    backend.misbehave(Rule::portal().key("portal").times(1));
+    backend.misbehave(Rule::drop_after().key("lost").times(1));
+    backend.misbehave(Rule::truncated().key("truncated").times(1));
+    backend.misbehave(Rule::redirect("/elsewhere?to=it").key("moved").times(1));
+    backend.misbehave(Rule::endless().key("endless").times(1));
+
+    let mut command = worker(&folder, &config);
+    let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    has_no_mark(&out.stdout, "what errors, events and Debug say");
+    has_no_mark(&out.stderr, "the log and panics");
+    assert!(out.status.success() && said.contains("worker: done"), "{said}\n{told}");
+
+    // The controls: what was looked through is what it is said to be, and the marks were really there.
+    for source in ["tauri_plugin_storage_sync", "reqwest", "hyper_util", "sqlx"] {
+        assert!(told.contains(&format!("log: {source}")), "the log of {source} was not kept");
+    }
+    assert!(told.contains("a bug of the app") && said.contains("Undecryptable") && said.contains("NotDelivered"));
+    assert!(files_are_clean(&folder) >= 9, "database, locks, ballast, wrapped key, spool");
+    let requests = backend.requests();
+    for mark in [PARAM, TOKEN] {
+        assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
+    }
+    assert!(backend.mutations().len() > 8);
+}
+
+/// Everything that is told goes to standard error, and from there to the test.
+struct Told;
+
+static TOLD: Told = Told;
+
+struct Line(String);
+
+impl tracing::field::Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
+        write!(self.0, " {field}={value:?}").unwrap();
+    }
+}
+
+impl Told {
+    fn line(metadata: &tracing::Metadata<'_>, record: impl FnOnce(&mut Line)) {
+        let mut line = Line(format!("log: {} {}", metadata.target(), metadata.name()));
+        record(&mut line);
+        eprintln!("{}", line.0);
+    }
+}
+
+impl tracing::Subscriber for Told {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        Self::line(span.metadata(), |line| span.record(line));
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
+        let mut line = Line("log: span".into());
+        values.record(&mut line);
+        eprintln!("{}", line.0);
+    }
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        Self::line(event.metadata(), |line| event.record(line));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl log::Log for Told {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("log: {} {}", record.target(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// A key that is a mark.
+struct Marked;
+
+impl KeySource for Marked {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn load(&self, _account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        Ok(Some(Zeroizing::new(MASTER.to_vec())))
+    }
+
+    fn store(&self, _account: &str, _key: &[u8]) -> Result<(), SourceError> {
+        Err(SourceError::Unavailable("the key is given".into()))
+    }
+
+    fn forget(&self, _account: &str) -> Result<(), SourceError> {
+        Err(SourceError::Unavailable("the key is given".into()))
+    }
+}
+
+/// An app's own transport, with a bug.
+struct Buggy(Http);
+
+impl Transport for Buggy {
+    fn deliver(&self, request: Request) -> Delivery<'_> {
+        show(&request);
+        assert!(!request.url.path().ends_with("panic"), "a bug of the app: {request:?}");
+        Box::pin(async move {
+            let answer = self.0.deliver(request).await;
+            show(&answer);
+            answer
+        })
+    }
+}
+
+fn show(what: &impl Debug) {
+    println!("{what:?}");
+    println!("{what:#?}");
+}
+
+/// In every form that an error has.
+fn refused<T: Debug>(answer: Result<T, Error>) {
+    let error = answer.expect_err("it is refused");
+    show(&error);
+    println!("{error} {}", serde_json::to_string(&error).unwrap());
+}
+
+fn options(key: &str) -> EnqueueOptions {
+    let params = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
+    EnqueueOptions { key: Some(key.into()), params, ..EnqueueOptions::default() }
+}
+
+/// Does nothing in an ordinary run of the tests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_does_everything_with_marks() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    tracing::subscriber::set_global_default(Told).unwrap();
+    log::set_logger(&TOLD).unwrap();
+    log::set_max_level(log::LevelFilter::Trace);
+    let folder = Path::new(&folder);
+    let config: Value = serde_json::from_str(&std::env::var(CONFIG).unwrap()).unwrap();
+    let origin = config["baseUrl"].as_str().unwrap().to_owned();
+    let setup = |stopped: bool| {
+        let mut setup = Setup::new(folder, config.clone());
+        setup.source = Some(Arc::new(Marked));
+        setup.transport = (!stopped).then(|| Arc::new(Buggy(Http::new().unwrap())) as _);
+        setup
+    };
+    let device = setup(true).open().await;
+    let damaged = device.enqueue_with("form", json!({ "text": PAYLOAD }), options("damaged")).await;
+    device.stop().await;
+    let mut database =
+        SqliteConnection::connect(&format!("sqlite://{}", folder.join("outbox.db").display())).await.unwrap();
+    sqlx::raw_sql("UPDATE payloads SET body = CAST(body || x'00' AS BLOB)").execute(&mut database).await.unwrap();
+    database.close().await.unwrap();
+
+    let device = setup(false).start().await;
+    let mut changes = device.outbox.changes();
+    device.credentials.set("", &origin, vec![("Authorization".into(), format!("Bearer {TOKEN}"))]).unwrap();
+    deliver(&device, damaged).await;
+    files(&device).await;
+    wrong_arguments(&device, &origin).await;
+    while let Ok(change) = changes.try_recv() {
+        show(&change);
+        println!("{}", serde_json::to_string(&change).unwrap());
+    }
+    device.outbox.rotate_key().await.map_or_else(|error| show(&error), |rotated| show(&rotated));
+    files_are_clean(folder);
+    device.stop().await;
+    wrong_configurations();
+    passphrase(&folder.join("keys"));
+    println!("worker: done");
+}
+
+/// Everything that a server can do to an entry.
+async fn deliver(device: &Device, damaged: Uuid) {
+    let mut ids = vec![damaged];
+    for key in
+        ["plain", "refused", "beaten", "sign-in", "busy", "portal", "lost", "truncated", "moved", "endless", "panic"]
+    {
+        ids.push(device.enqueue_with("form", json!({ "text": PAYLOAD }), options(key)).await);
+    }
+    let params = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
+    let photo = EnqueueOptions { params, ..EnqueueOptions::default() };
+    let payload = Payload::bytes([PAYLOAD.as_bytes(), &[0; 3000]].concat(), "image/png");
+    let item = NewItem::new("photo", payload, photo);
+    show(&item);
+    for receipt in device.outbox.enqueue_all(vec![item.clone(), item]).await.unwrap() {
+        show(&receipt);
+        ids.push(receipt.id);
+    }
+    let signing = device.until(ids[4], |entry| {
+        entry.waiting_for.as_ref().is_some_and(|why| matches!(why, WaitingFor::Auth { .. }))
+            || entry.state == State::Acked
+    });
+    show(&signing.await);
+    // Somebody signs in again.
+    let origin = device.outbox.status().await.unwrap().holds.first().map(|hold| hold.origin.clone());
+    if let Some(origin) = origin {
+        device.credentials.set("", &origin, vec![("Authorization".into(), format!("Bearer {TOKEN}-2"))]).unwrap();
+        device.wake.wake(Wake::Credentials);
+    }
+    for (place, id) in ids.iter().enumerate() {
+        // The one with the bug in its way never arrives.
+        let settled = |entry: &tauri_plugin_storage_sync::Entry| {
+            !matches!(entry.state, State::Pending | State::Inflight) || (place == 11 && entry.attempts > 0)
+        };
+        let entry = device.until(*id, settled).await;
+        show(&entry);
+        println!("{}", serde_json::to_string(&entry).unwrap());
+        if entry.state == State::Failed {
+            refused(device.outbox.delivered(*id, Some(Duration::ZERO)).await);
+        }
+        assert!(entry.applied != Applied::Yes || entry.state == State::Acked);
+    }
+    show(&device.outbox.status().await.unwrap());
+    show(&device.credentials);
+    show(&device.store);
+    show(&device.running.as_ref().unwrap());
+}
+
+/// One that is kept in the database, and one in the spool.
+async fn files(device: &Device) {
+    let token = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
+    let metadata = BTreeMap::from([("title".to_owned(), NAME.to_owned())]);
+    for times in [10, 20_000] {
+        let (mut options, content) = (FileOptions::default(), PAYLOAD.repeat(times));
+        (options.name, options.params, options.metadata) =
+            (Some(format!("{NAME}.png")), token.clone(), metadata.clone());
+        show(&options);
+        let source = FileSource::reader(std::io::Cursor::new(content.clone()), Some(content.len() as u64));
+        show(&source);
+        let receipt = device.outbox.enqueue_file("file", source, options.clone()).await.unwrap();
+        let info = device.outbox.file(receipt.id).await.unwrap();
+        assert!(info.name.as_deref().unwrap().contains(NAME));
+        show(&info);
+        show(&device.entry(receipt.id).await);
+        // Shorter than was said, and a name that is none.
+        refused(
+            device
+                .outbox
+                .enqueue_file("file", FileSource::reader(std::io::Cursor::new(content), Some(1)), options.clone())
+                .await,
+        );
+        options.name = Some(format!("../{NAME}\n"));
+        refused(device.outbox.enqueue_file("file", FileSource::reader(std::io::empty(), None), options).await);
+    }
+    refused(device.outbox.file(Uuid::nil()).await);
+}
+
+/// What is refused is named and not quoted.
+async fn wrong_arguments(device: &Device, origin: &str) {
+    let outbox = &device.outbox;
+    let json = |value: &str| Payload::json(value).unwrap();
+    let param =
+        |value: String| EnqueueOptions { params: BTreeMap::from([("token".to_owned(), value)]), ..options("a") };
+    for value in [format!("{ARGUMENT}\n"), format!("{ARGUMENT}\0"), ARGUMENT.repeat(100), String::new()] {
+        refused(outbox.enqueue("form", json(ARGUMENT), param(value)).await);
+    }
+    refused(outbox.enqueue("form", Payload::bytes(ARGUMENT, ARGUMENT), options("a")).await);
+    refused(outbox.enqueue("photo", Payload::bytes(ARGUMENT, format!("{ARGUMENT}\r\n")), options("a")).await);
+    refused(outbox.enqueue("photo", json(ARGUMENT), options("a")).await);
+    refused(outbox.enqueue("form", json(&ARGUMENT.repeat(1 << 17)), options("a")).await);
+    refused(
+        outbox.enqueue("form", json(ARGUMENT), EnqueueOptions { action: Some(Action::Delete), ..options("a") }).await,
+    );
+    let same = |text: &str| (json(text), EnqueueOptions { id: Some(Uuid::from_u128(7)), ..options("same") });
+    let (first, with) = same(PAYLOAD);
+    show(&with);
+    outbox.enqueue("form", first, with).await.unwrap();
+    let (other, with) = same(ARGUMENT);
+    refused(outbox.enqueue("form", other, with).await);
+    device.acked(Uuid::from_u128(7)).await;
+    refused(outbox.edit(Uuid::from_u128(7), json(ARGUMENT)).await);
+    let resolution = Resolution::Payload(json(ARGUMENT));
+    show(&resolution);
+    refused(outbox.resolve(Uuid::from_u128(7), resolution).await);
+    for id in [Uuid::nil(), Uuid::from_u128(8)] {
+        refused(outbox.get(id).await);
+        refused(outbox.payload(id).await);
+        refused(outbox.edit(id, json(ARGUMENT)).await);
+        refused(outbox.retry(id, true).await);
+        refused(outbox.discard(id, false).await);
+        refused(outbox.delivered(id, None).await);
+    }
+    refused(outbox.retry(Selection::All, false).await);
+    for (canonical_id, etag) in
+        [(Some(format!("{ARGUMENT}\n")), None), (None, Some(ARGUMENT.to_owned())), (Some("..".into()), None)]
+    {
+        let mut known = Known::default();
+        (known.canonical_id, known.etag) = (canonical_id, etag);
+        refused(outbox.observe("form", "a", known).await);
+    }
+    let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    for headers in [
+        header(ARGUMENT, "a\nb"),
+        header(&format!("{ARGUMENT} x"), "a"),
+        header("Authorization", &format!("{ARGUMENT}\n")),
+        header("Host", ARGUMENT),
+    ] {
+        // The name of a header is no secret, but one that is none may be a pasted token.
+        let named = headers[0].0 == ARGUMENT;
+        let answer = device.credentials.set("", origin, headers);
+        if named { drop(answer.unwrap_err()) } else { refused(answer) }
+    }
+    refused(device.credentials.set("", &format!("not a URL {ARGUMENT}"), Vec::new()));
+    show(&device.credentials.get("", origin).await.unwrap());
+    show(&outbox.list(Query::default()).await.unwrap());
+    show(&json(PAYLOAD));
+    let mut request = Request::new("PUT", Url::parse(&format!("{origin}/{PARAM}?token={PARAM}#{PARAM}")).unwrap());
+    request.headers = header("X", ARGUMENT);
+    request.credentials = header("Authorization", TOKEN);
+    request.body = PAYLOAD.into();
+    show(&request);
+}
+
+/// Credentials that an author put where everybody can read them are not repeated on top of it.
+fn wrong_configurations() {
+    let endpoint = |url: &str, headers: Value| json!({ "endpoints": { "a": { "method": "PUT", "url": url, "headers": headers } } });
+    for config in [
+        json!({ "baseUrl": format!("https://user:{ARGUMENT}@example.com") }),
+        json!({ "baseUrl": format!("https://example.com?token={ARGUMENT}") }),
+        json!({ "baseUrl": format!("http://example.com/{ARGUMENT}") }),
+        endpoint(&format!("https://{ARGUMENT}:x@example.com/"), json!({})),
+        endpoint("/a", json!({ "Authorization": ARGUMENT })),
+        endpoint("/a", json!({ "Cookie": ARGUMENT })),
+        endpoint("/a", json!({ "X-Key": format!("{ARGUMENT}\n") })),
+    ] {
+        refused(Config::from_json(config).and_then(|config| Settings::new(config, Vec::new())));
+    }
+}
+
+/// A source that keeps keys in files, wrapped.
+fn passphrase(folder: &Path) {
+    let source = Passphrase::new(folder);
+    show(&source.load(""));
+    source.give(PASSPHRASE);
+    source.store("", MASTER).unwrap();
+    assert_eq!(source.load("").unwrap().unwrap().as_slice(), MASTER);
+    refused(source.change("", ARGUMENT, PASSPHRASE));
+    let key = AppKey::new();
+    key.give("", MASTER);
+    show(&key);
+    show(&source);
+    show(&Moved::new(key, source));
+}
