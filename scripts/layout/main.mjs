@@ -25,7 +25,7 @@ if (found.length > 0) {
 }
 console.log('Every module of src/ names only what it may.')
 
-const documents = ['README.md', 'CHANGELOG.md', 'docs/promises.md', 'docs/model.md', 'docs/outcomes.md', 'docs/server-contract.md']
+const documents = ['README.md', 'CHANGELOG.md', 'docs/promises.md', 'docs/model.md', 'docs/outcomes.md', 'docs/security.md', 'docs/server-contract.md']
 const gone = missing('.', documents)
 if (gone.length > 0) {
   console.error(`Documents that name what is not there:\n  ${gone.join('\n  ')}`)
