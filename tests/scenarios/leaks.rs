@@ -111,7 +111,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     let endpoints = config["endpoints"].as_object_mut().unwrap();
     endpoints.insert("form".into(), json!({ "method": "PUT", "url": "/forms/{key}?token={token}", "timeoutMs": 5000 }));
     endpoints.insert("file".into(), json!({ "method": "POST", "url": "/files/{token}", "body": "tus" }));
-    endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/photos/{token}", "body": "raw" }));
+    endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/listings/{token}/photos", "body": "raw" }));
     backend.misbehave(Rule::status(422).key("refused"));
     backend.misbehave(Rule::status(409).body(json!({ "revision": 70, "device": "another" }).to_string()).key("beaten"));
     backend.misbehave(Rule::status(401).key("sign-in").times(1));
@@ -139,7 +139,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     for mark in [PARAM, TOKEN] {
         assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
     }
-    assert!(backend.mutations().len() > 8);
+    assert!(backend.mutations().len() > 5);
 }
 
 /// Everything that is told goes to standard error, and from there to the test.
@@ -368,7 +368,7 @@ async fn files(device: &Device) {
                 .await,
         );
         options.name = Some(format!("../{NAME}\n"));
-        refused(device.outbox.enqueue_file("file", FileSource::reader(std::io::empty(), None), options).await);
+        refused(device.outbox.enqueue_file("file", FileSource::reader(tokio::io::empty(), None), options).await);
     }
     refused(device.outbox.file(Uuid::nil()).await);
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -24,8 +24,6 @@ use crate::{
         upload::{Form, Later, Progress, Upload, Watcher},
     },
 };
-
-const ENDPOINT: &str = "https://api.example.com/listings/7";
 
 /// What stands before the first line break, and what follows it.
 pub(crate) fn line(bytes: &[u8]) -> (&[u8], &[u8]) {
@@ -51,9 +49,10 @@ pub(crate) fn fields(mut bytes: &[u8]) -> (HeaderMap, &[u8]) {
     }
 }
 
-fn endpoint() -> Url {
-    Url::parse(ENDPOINT).expect("is a URL")
-}
+/// Made once: a fuzzer is as good as it is fast.
+static ENDPOINT: LazyLock<Url> = LazyLock::new(|| Url::parse("https://api.example.com/listings/7").expect("is a URL"));
+static TEMPLATE: LazyLock<Template> =
+    LazyLock::new(|| Template::parse("/listings/{canonicalId}/photos").expect("is a template"));
 
 /// A line with the status and words for what was asked, header fields, an empty line, the body.
 pub(crate) fn answer(bytes: &[u8]) {
@@ -61,7 +60,7 @@ pub(crate) fn answer(bytes: &[u8]) {
     let first = String::from_utf8_lossy(first);
     let mut words = first.split(' ');
     let status = words.next().and_then(|status| status.parse().ok()).unwrap_or(200);
-    let (mut request, mut end) = (Request::new("PUT", endpoint()), End::Whole);
+    let (mut request, mut end) = (Request::new("PUT", ENDPOINT.clone()), End::Whole);
     for word in words {
         match word {
             "id" => request.ack.id = CanonicalId::Pointer("/id".into()),
@@ -126,10 +125,9 @@ fn is_harmless(learned: &Learned) {
 }
 
 fn stays_in_its_segment(id: &str) {
-    let template = Template::parse("/listings/{canonicalId}/photos").expect("is a template");
-    let url = template.expand(Some(&endpoint()), Uuid::nil(), None, Some(id), &Default::default());
+    let url = TEMPLATE.expand(Some(&ENDPOINT), Uuid::nil(), None, Some(id), &Default::default());
     let url = url.expect("what is taken for an id can be put into a URL");
-    assert_eq!(url.origin(), endpoint().origin());
+    assert_eq!(url.origin(), ENDPOINT.origin());
     let segments: Vec<&str> = url.path_segments().into_iter().flatten().collect();
     assert_eq!((segments.len(), segments[0], segments[4]), (5, "listings", "photos"), "{url}");
     assert_eq!(percent_decode_str(segments[3]).decode_utf8().ok().as_deref(), Some(id), "{url}");
@@ -185,7 +183,7 @@ pub(crate) fn names(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let form = Form::Multipart { part: "file".into() };
     let mut upload =
-        Upload::new(Request::new("POST", endpoint()), form, Arc::new(Bytes::from_static(b"x")), Arc::new(Nobody));
+        Upload::new(Request::new("POST", ENDPOINT.clone()), form, Arc::new(Bytes::from_static(b"x")), Arc::new(Nobody));
     let pairs = text.split('\n').filter_map(|pair| pair.split_once('='));
     upload.metadata = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let boundary = form::boundary(&upload, "file");

@@ -4,6 +4,8 @@
 mod answers;
 mod ids;
 mod server;
+// Where a process looks for certificates to trust is known for Linux only.
+#[cfg(target_os = "linux")]
 mod tls;
 
 use std::time::Duration;

@@ -34,8 +34,6 @@ fn tls(certificate: &str, protocol: &str) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// Where certificates to trust are read from is known for Linux only.
-#[cfg(target_os = "linux")]
 #[test]
 fn no_certificate_but_a_good_one_and_no_trick_of_http_2_settles_anything_and_no_flood_takes_memory() {
     let out = Command::new(std::env::current_exe().unwrap())
