@@ -208,6 +208,12 @@ impl Drain {
         let endpoint = self.parts.settings.endpoint(&kind);
         // The current one, or one that a rotation has not done with.
         let master = self.parts.keys.of_id(&self.account, &row.payload.key_id);
+        if master.is_none() && self.parts.keys.cached(&self.account).is_none() {
+            // Somebody has just signed out. Should the account be back by the next look, the key is asked for again.
+            self.rules.end(&kind, &origin, probe);
+            self.feeds.entry(kind).or_default().push(head);
+            return;
+        }
         let prepared = match (endpoint, master) {
             (Some(endpoint), Some(master)) => {
                 let (device, wall) = (self.parts.store.device(), self.parts.clock.wall());

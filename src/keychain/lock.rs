@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 /// time.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
 
+/// How long a call that nobody waits for any more, as when another account became the current one, may take to end before it counts as an
+/// open prompt.
+const ENDING: Duration = Duration::from_millis(500);
+
 /// `key.lock` in the data folder. The system releases it when the process ends, however it ends.
 pub(super) struct KeyLock {
     path: PathBuf,
@@ -55,10 +59,11 @@ impl KeyLock {
     pub(super) async fn take(&self, deadline: Instant) -> Result<Option<Flight>> {
         let file = self.open().map_err(|error| Error::io(format!("opening {}", self.path.display()), error))?;
         let (mut pause, longest) = PAUSES;
+        let asked = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if self.left_behind() => return Ok(None),
+                Err(TryLockError::WouldBlock) if self.left_behind() && asked.elapsed() > ENDING => return Ok(None),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
                     return Err(Error::io(format!("locking {}", self.path.display()), error));

@@ -446,3 +446,27 @@ fn debug_of_keys_and_errors_shows_no_secret() {
     let shown = format!("{keys:?} {key:?}");
     assert_eq!(shown, format!("Keys {{ source: \"memory\", .. }} MasterKey {{ id: {:?}, .. }}", key.id()));
 }
+
+#[tokio::test]
+async fn a_question_that_nobody_waits_for_any_more_does_not_lock_the_next_account_out() {
+    let (folder, source) = (tempfile::tempdir().unwrap(), testing::MemoryKeys::new());
+    source.set(testing::Mood::HangingAtStore);
+    let keys = Keys::new(Arc::new(source.clone()), folder.path().to_owned(), Duration::from_secs(30));
+    let record = || async { Ok(KeyRecord::default()) };
+    let keep = |_| async { Ok(()) };
+    {
+        // As the engine does when another account becomes the current one.
+        let asking = keys.get("ada", record, keep);
+        let stored = async {
+            while source.stores() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! { biased; _ = asking => unreachable!("it hangs"), () = stored => {} }
+    }
+    let (got, ()) = tokio::join!(keys.get("eve", record, keep), async {
+        tokio::task::yield_now().await;
+        source.set(testing::Mood::Open);
+    });
+    got.expect("the call ends, and so does its lock");
+}
