@@ -449,8 +449,8 @@ fn debug_of_keys_and_errors_shows_no_secret() {
 
 #[tokio::test]
 async fn a_question_that_nobody_waits_for_any_more_does_not_lock_the_next_account_out() {
-    let (folder, source) = (tempfile::tempdir().unwrap(), testing::MemoryKeys::new());
-    source.set(testing::Mood::HangingAtStore);
+    let (folder, source) = (tempfile::tempdir().unwrap(), MemoryKeys::new());
+    source.set(Mood::HangingAtStore);
     let keys = Keys::new(Arc::new(source.clone()), folder.path().to_owned(), Duration::from_secs(30));
     let record = || async { Ok(KeyRecord::default()) };
     let keep = |_| async { Ok(()) };
@@ -466,7 +466,7 @@ async fn a_question_that_nobody_waits_for_any_more_does_not_lock_the_next_accoun
     }
     let (got, ()) = tokio::join!(keys.get("eve", record, keep), async {
         tokio::task::yield_now().await;
-        source.set(testing::Mood::Open);
+        source.set(Mood::Open);
     });
     got.expect("the call ends, and so does its lock");
 }
