@@ -134,8 +134,11 @@ fn a_page_that_calls_everything_with_anything_gets_an_answer_each_time_and_break
     assert!(answers > 600 && refusals > answers / 2, "{answers} calls, {refusals} refused");
 
     call(&bench.window, "set_account", json!({ "account": "" })).unwrap();
-    let kept = call(&bench.window, "payload", json!({ "id": before["id"] })).unwrap();
-    assert_eq!(kept["json"], json!({ "kept": true }));
+    // One of the calls was a proper `resume`, so it may have been delivered by now.
+    match call(&bench.window, "payload", json!({ "id": before["id"] })) {
+        Ok(kept) => assert_eq!(kept["json"], json!({ "kept": true })),
+        Err(error) => assert_eq!(error["code"], "wrong_state", "{error}"),
+    }
     call(&bench.window, "resume", json!({})).unwrap();
     call(&bench.window, "delivered", json!({ "id": before["id"], "timeoutMs": 60_000 })).unwrap();
 }
