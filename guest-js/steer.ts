@@ -46,7 +46,8 @@ export async function flush(options: { timeout?: number | undefined } = {}): Pro
 }
 
 /**
- * Stops delivery until `resume()`, also across restarts. What is under way gets its answer; saving goes on. Needs a permission that is not in `storage-sync:default`.
+ * Stops delivery until `resume()`, also across restarts. What is under way gets its answer, but the uploads of files stop
+ * where they are; saving goes on. Needs a permission that is not in `storage-sync:default`.
  *
  * @throws {@link StorageSyncError} `not_owner`.
  */

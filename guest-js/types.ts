@@ -337,7 +337,7 @@ export interface Discarded {
   ids: string[]
   /** Those of them that the server may have applied. */
   possiblyApplied: string[]
-  /** What was not removed because an attempt is under way: discard it again afterwards. */
+  /** What was not removed because an attempt is under way: discard it again afterwards. Uploads of files are stopped instead. */
   inflight: string[]
   /** What depended on one of these and therefore failed (`parent-gone`); empty with `cascade`. */
   orphaned: string[]

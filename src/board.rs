@@ -1,4 +1,6 @@
-//! What the engine publishes and the outbox reads: why entries wait. Neither knows the other.
+//! What the engine publishes and the outbox reads: why entries wait, and how far uploads are. Neither knows the other.
+
+mod uploads;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,6 +12,7 @@ use std::{
 use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
+pub use self::uploads::ProgressReceiver;
 use crate::{
     clock::Clock,
     entry::{AuthRequired, Hold, WaitingFor},
@@ -36,6 +39,7 @@ struct Shared {
     cut: watch::Sender<HashSet<Arc<str>>>,
     /// Origins whose server asks for credentials, as they come.
     auth: broadcast::Sender<AuthRequired>,
+    uploads: uploads::Uploads,
 }
 
 #[derive(Default)]
@@ -119,6 +123,7 @@ impl Board {
                 others: watch::Sender::default(),
                 cut: watch::Sender::default(),
                 auth: broadcast::Sender::new(AUTH),
+                uploads: uploads::Uploads::default(),
             }),
         }
     }

@@ -376,6 +376,23 @@ pub struct Entry {
     pub updated_at: i64,
 }
 
+/// How far an upload is that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct UploadProgress {
+    /// The entry.
+    pub id: Uuid,
+    /// Bytes that have been sent. May fall: when the server has less than it was sent, or a form is sent anew.
+    pub sent: u64,
+    /// Bytes of the file.
+    pub total: u64,
+    /// Bytes per second, over the last few seconds; 0 as long as it is not known.
+    pub rate: u64,
+    /// How long the rest will take at that rate, in milliseconds, if it is known.
+    pub left: Option<u64>,
+}
+
 /// How many entries are in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

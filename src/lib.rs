@@ -57,6 +57,12 @@
 //! A pending entry says what it waits for: see [`WaitingFor`]. A failed one says why: see [`Reason`]. No number of attempts, age,
 //! status or restart removes an entry that the server has not acknowledged.
 //!
+//! # Files
+//!
+//! [`StorageSync::enqueue_file`] copies a file of any size, encrypted, and it is uploaded as its endpoint says: as it is, as a form, or by the
+//! tus protocol, which goes on where it stopped. The source may vanish as soon as there is a receipt. [`StorageSync::progress`] tells how
+//! far uploads are; `discard` stops one and has the server forget it.
+//!
 //! # Where to read on
 //!
 //! - [`Config`] and [`Endpoint`]: everything that can be configured, with defaults.
@@ -117,14 +123,14 @@ pub use self::{
     },
     entry::{
         Action, Applied, AuthRequired, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt,
-        State, Status, WaitingFor,
+        State, Status, UploadProgress, WaitingFor,
     },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{
         CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, Leftover,
-        NewItem, Payload, Query, Reset, Resolution, Rotated, Selection, SelectionFilter, SignedOut,
+        NewItem, Payload, ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, SelectionFilter, SignedOut,
     },
     reference::reference,
     transport::{

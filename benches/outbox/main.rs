@@ -5,10 +5,12 @@
 
 mod drain;
 mod enqueue;
+mod files;
 mod history;
 mod idle;
 mod lanes;
 mod rig;
+mod sink;
 mod start;
 
 use std::time::{Duration, Instant};
@@ -61,6 +63,9 @@ fn main() {
     if start::is_child() {
         return start::child();
     }
+    if sink::is_child() {
+        return sink::child();
+    }
     // Cargo passes `--bench`; everything else is a filter.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
@@ -80,6 +85,11 @@ fn main() {
         }
         if wanted("lanes") {
             lanes::many_and_long(&mut report).await;
+        }
+        if wanted("files") {
+            files::memory_and_room(&mut report).await;
+            files::copying(&mut report).await;
+            files::beside_small_entries(&mut report).await;
         }
         if wanted("idle") {
             idle::nothing_turns(&mut report).await;

@@ -48,7 +48,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// Endpoints `note` (POST) and `form` (PUT) at that base URL.
+    /// Endpoints `note` (POST), `form` (PUT) and `video` (tus) at that base URL.
     pub async fn open(folder: &Path, base: &str) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let store = Store::open(folder, clock.wall()).await.expect("the database opens").store;
@@ -57,6 +57,7 @@ impl Device {
             "endpoints": {
                 "note": { "method": "POST", "url": "/notes" },
                 "form": { "method": "PUT", "url": "/forms/{key}", "queue": "every" },
+                "video": { "method": "POST", "url": "/files", "body": "tus" },
             },
             "limits": { "entries": 10_000_000 },
         });

@@ -10,7 +10,7 @@
 //!     "form": { "method": "PUT", "url": "/listings/{key}" },
 //!     "photo": { "method": "POST", "url": "/listings/{listing}/photos", "body": "raw", "ack": { "id": "/data/id" } }
 //!   },
-//!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8 },
+//!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8, "uploads": 2 },
 //!   "limits": { "entries": 100000, "payloadBytes": 1048576, "spoolBytes": 21474836480, "windowEntries": 10000, "windowBytes": 268435456 },
 //!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 }
 //! } }
@@ -101,13 +101,16 @@ pub struct Retry {
     pub base_ms: u64,
     /// The bound that no backoff exceeds, in milliseconds: at most a day. Default: 600 000 (10 minutes).
     pub cap_ms: u64,
-    /// How many lanes are delivered at once: 1 to 64. Default: 8.
+    /// How many lanes are delivered at once, at one origin: 1 to 64. Default: 8.
     pub concurrency: usize,
+    /// How many files of more than 64 KiB are uploaded at once, at one origin: 1 to 16. They have places of their own, so that they are
+    /// never in the way of small entries. Default: 2.
+    pub uploads: usize,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { base_ms: 1_000, cap_ms: 600_000, concurrency: 8 }
+        Self { base_ms: 1_000, cap_ms: 600_000, concurrency: 8, uploads: 2 }
     }
 }
 

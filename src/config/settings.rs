@@ -135,6 +135,9 @@ fn check_retry(retry: &Retry) -> Result<()> {
     if !(1..=64).contains(&retry.concurrency) {
         return Err(Error::config("retry.concurrency", "must be 1 to 64"));
     }
+    if !(1..=16).contains(&retry.uploads) {
+        return Err(Error::config("retry.uploads", "must be 1 to 16"));
+    }
     Ok(())
 }
 
@@ -202,7 +205,7 @@ mod tests {
             "endpoints": { "photo": {
                 "method": "post", "url": "/x/{key}", "body": "raw", "queue": "latest", "ifUnknown": "hold", "keyLifetime": 86400, "timeoutMs": 5,
                 "ack": { "status": [201], "id": "/data/id", "json": true }, "headers": { "X-Client": "desktop" } } },
-            "retry": { "baseMs": 5, "capMs": 50, "concurrency": 3 },
+            "retry": { "baseMs": 5, "capMs": 50, "concurrency": 3, "uploads": 4 },
             "limits": { "entries": 7, "payloadBytes": 9, "spoolBytes": 11, "windowEntries": 5, "windowBytes": 6 }
         }))
         .unwrap();
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!((photo.key_lifetime.unwrap().as_secs(), photo.timeout.as_millis()), (86400, 5));
         assert_eq!(photo.ack, Ack::default().status(201).pointer("/data/id").json());
         assert_eq!(photo.headers, [("X-Client".to_owned(), "desktop".to_owned())]);
-        assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3 });
+        assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3, uploads: 4 });
         let limits = Limits { entries: 7, payload_bytes: 9, spool_bytes: 11, window_entries: 5, window_bytes: 6 };
         assert_eq!(settings.limits, limits);
         assert_eq!(settings.base_url().unwrap().as_str(), "https://a.com/v1/");
@@ -284,6 +287,9 @@ mod tests {
             (json!({ "limits": { "windowEntries": 0 } }), "limits.windowEntries"),
             (json!({ "limits": { "windowBytes": 0 } }), "limits.windowBytes"),
             (json!({ "limits": { "windowBytes": 1_099_511_627_777u64 } }), "limits.windowBytes"),
+            (json!({ "limits": { "spoolBytes": 0 } }), "limits.spoolBytes"),
+            (json!({ "retry": { "uploads": 0 } }), "retry.uploads"),
+            (json!({ "retry": { "uploads": 17 } }), "retry.uploads"),
             (json!({ "limits": { "payloadBytes": 0 } }), "limits.payloadBytes"),
             (json!({ "limits": { "payloadBytes": 268_435_457u64 } }), "limits.payloadBytes"),
         ];

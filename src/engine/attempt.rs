@@ -1,17 +1,20 @@
 //! One attempt on the wire: credentials are asked for at send time, and once more after a 401.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 
-use super::prepare::Prepared;
-use crate::{
-    board::Board,
-    transport::{Answer, Outcome, Request, Transport, credentials::Credentials},
+use super::{
+    content::Trouble,
+    prepare::Prepared,
+    rules::Attempt,
+    upload::{self, End, FileJob, Means},
 };
+use crate::transport::{Answer, Outcome, Request, Transport, credentials::Credentials};
 
 /// A transport keeps the endpoint's timeout itself; one that does not is cut off so much later.
 const GRACE: Duration = Duration::from_secs(5);
+const PANICKED: &str = "the transport panicked";
 
 /// What came of it.
 pub(super) struct Finished {
@@ -20,7 +23,22 @@ pub(super) struct Finished {
     pub account: String,
     /// Version of the credentials that it carried.
     pub version: u64,
+    /// An upload got ahead.
+    pub ahead: bool,
+    /// There is an upload that the server can be asked about.
+    pub askable: bool,
     pub result: Sent,
+}
+
+impl Finished {
+    /// An upload that stopped before its last bytes.
+    pub(super) fn is_unfinished(&self) -> bool {
+        match &self.result {
+            Sent::Answered { answer, .. } => answer.unapplied,
+            Sent::Stopped { unapplied } | Sent::Trouble { unapplied, .. } => *unapplied,
+            Sent::NoCredentials { .. } | Sent::Withdrawn => false,
+        }
+    }
 }
 
 pub(super) enum Sent {
@@ -30,6 +48,10 @@ pub(super) enum Sent {
     NoCredentials { why: String },
     /// Its account is not the current one any more: nothing was sent.
     Withdrawn,
+    /// It was asked to stop.
+    Stopped { unapplied: bool },
+    /// Its file stopped it.
+    Trouble { trouble: Trouble, unapplied: bool },
 }
 
 /// Whatever a transport does, its entry does not stay in flight for ever.
@@ -45,44 +67,67 @@ fn unknown(why: &str, timed_out: bool) -> Answer {
     Outcome::Unknown { why: why.into(), timed_out }.into()
 }
 
-pub(super) async fn send(
-    prepared: Prepared,
-    transport: Arc<dyn Transport>,
-    credentials: Credentials,
-    board: Board,
-) -> Finished {
-    let Prepared { attempt, account, request, .. } = prepared;
-    let (seq, origin) = (attempt.seq, attempt.origin);
-    let (version, result) = exchange(&account, &origin, request, &*transport, &credentials, &board).await;
-    Finished { seq, account, version, result }
+/// What came of an exchange, and the version of the credentials that it carried.
+struct Exchanged {
+    version: u64,
+    ahead: bool,
+    askable: bool,
+    result: Sent,
 }
 
-/// Answers also the version of the credentials that it carried.
+impl Exchanged {
+    /// Nothing was sent.
+    fn nothing(version: u64, result: Sent) -> Self {
+        Self { version, ahead: false, askable: false, result }
+    }
+}
+
+pub(super) async fn send(prepared: Prepared, means: Means, credentials: Credentials) -> Finished {
+    let Prepared { attempt, account, request, file, .. } = prepared;
+    let exchanged = exchange(&account, &attempt, request, file, means, &credentials).await;
+    let Exchanged { version, ahead, askable, result } = exchanged;
+    Finished { seq: attempt.seq, account, version, ahead, askable, result }
+}
+
 async fn exchange(
     account: &str,
-    origin: &str,
+    attempt: &Attempt,
     mut request: Request,
-    transport: &dyn Transport,
+    file: Option<Box<FileJob>>,
+    means: Means,
     credentials: &Credentials,
-    board: &Board,
-) -> (u64, Sent) {
+) -> Exchanged {
+    let (board, origin) = (means.board.clone(), attempt.origin.as_str());
     let current = tokio::select! {
         current = credentials.get(account, origin) => current,
-        () = board.cut(account) => return (0, Sent::Withdrawn),
+        () = board.cut(account) => return Exchanged::nothing(0, Sent::Withdrawn),
     };
     let current = match current {
         // Asking for them may have taken a while.
-        Ok(_) if !board.may_send(account) => return (0, Sent::Withdrawn),
+        Ok(_) if !board.may_send(account) => return Exchanged::nothing(0, Sent::Withdrawn),
         Ok(current) => current,
-        Err(why) => return (credentials.version(account, origin), Sent::NoCredentials { why }),
+        Err(why) => {
+            return Exchanged::nothing(credentials.version(account, origin), Sent::NoCredentials { why });
+        }
     };
     let version = current.version;
     request.credentials = current.headers.clone();
-    // An app's own transport may panic: that is an unknown outcome of this entry, not the end of all delivery.
-    let answer = AssertUnwindSafe(answer(request, transport)).catch_unwind();
-    let answer = tokio::select! {
-        answer = answer => answer.unwrap_or_else(|_| unknown("the transport panicked", false)),
-        () = board.cut(account) => unknown("its account was signed out while it was under way", false),
+    // What the server has of an upload can be asked for when its account comes back.
+    let askable = file.is_some();
+    let (end, ahead, askable) = tokio::select! {
+        ended = deliver(attempt, request, file, means) => ended,
+        () = board.cut(account) => {
+            (End::Answered(unknown("its account was signed out while it was under way", false)), false, askable)
+        }
+    };
+    let answer = match end {
+        End::Answered(answer) => answer,
+        End::Stopped { unapplied } => {
+            return Exchanged { version, ahead, askable, result: Sent::Stopped { unapplied } };
+        }
+        End::Trouble { trouble, unapplied } => {
+            return Exchanged { version, ahead, askable, result: Sent::Trouble { trouble, unapplied } };
+        }
     };
     let refused = matches!(answer.outcome, Outcome::Unauthorized { .. }) && board.may_send(account);
     let renewed = refused
@@ -90,5 +135,18 @@ async fn exchange(
             renewed = credentials.renew(account, origin, version) => renewed.is_some(),
             () = board.cut(account) => false,
         };
-    (version, Sent::Answered { answer, renewed })
+    Exchanged { version, ahead, askable, result: Sent::Answered { answer, renewed } }
+}
+
+/// An app's own transport may panic: that is an unknown outcome of this entry, not the end of all delivery. Answers also whether an upload
+/// got ahead, and whether there is one that the server can be asked about.
+async fn deliver(attempt: &Attempt, request: Request, file: Option<Box<FileJob>>, means: Means) -> (End, bool, bool) {
+    let Some(file) = file else {
+        let answer = AssertUnwindSafe(answer(request, &*means.transport)).catch_unwind().await;
+        return (End::Answered(answer.unwrap_or_else(|_| unknown(PANICKED, false))), false, false);
+    };
+    match AssertUnwindSafe(upload::attempt(attempt.seq, *file, request, means)).catch_unwind().await {
+        Ok(attempted) => (attempted.end, attempted.ahead, attempted.askable),
+        Err(_) => (End::Answered(unknown(PANICKED, false)), false, false),
+    }
 }

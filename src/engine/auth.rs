@@ -40,8 +40,7 @@ impl Rules {
         if attempt.foreign {
             return self.withdrawn(attempt);
         }
-        self.end(&attempt.kind, &attempt.origin, attempt.probe);
-        self.origin(&attempt.origin).pace.answered();
+        self.returned(attempt);
         let level = self.origin(&attempt.origin).auth.next_level();
         let due = self.own(level, now);
         let auth = &mut self.origin(&attempt.origin).auth;
@@ -59,7 +58,7 @@ impl Rules {
 
     /// Nothing of it was sent, because its account is not the current one any more.
     pub(super) fn withdrawn(&mut self, attempt: &Attempt) -> Judgement {
-        self.end(&attempt.kind, &attempt.origin, attempt.probe);
+        self.returned(attempt);
         Judgement::unsent(attempt.was_possibly_sent)
     }
 

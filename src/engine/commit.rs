@@ -86,7 +86,7 @@ impl Drain {
     /// Nothing is sent although it is claimed, or may be.
     pub(super) fn unclaim(&mut self, seq: i64) {
         let Some(Place { attempt, .. }) = self.places.get(&seq) else { return };
-        self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+        self.rules.over(attempt);
         let judgement = Judgement::unsent(attempt.was_possibly_sent);
         self.settle(seq, judgement);
     }
@@ -97,11 +97,15 @@ impl Drain {
         match std::mem::replace(&mut place.stage, Stage::Sent) {
             Stage::Claiming(prepared) => {
                 place.stage = Stage::Lined(prepared);
-                self.lines.push(&place.attempt, now);
+                if place.attempt.upload {
+                    self.send_upload(seq);
+                } else {
+                    self.lines.push(&place.attempt, now);
+                }
             }
             Stage::Doomed(judgement) => {
                 let attempt = place.attempt.clone();
-                self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+                self.rules.over(&attempt);
                 self.settle(seq, *judgement);
             }
             stage => place.stage = stage,
@@ -111,7 +115,7 @@ impl Drain {
     /// The row was replaced, edited or discarded: nothing was sent. Should it be there after all, the next load finds it.
     fn give_back(&mut self, seq: i64) {
         let Some(Place { head, attempt, .. }) = self.places.remove(&seq) else { return };
-        self.rules.end(&attempt.kind, &attempt.origin, attempt.probe);
+        self.rules.over(&attempt);
         let due = self.now() + DATABASE_REST;
         self.park(attempt.kind, head, due, due, Backoff::For(WaitingFor::Turn));
     }
@@ -138,6 +142,10 @@ impl Drain {
 
     fn settled(&mut self, seq: i64) {
         let Some(Place { head, attempt, stage: Stage::Settling(judgement) }) = self.places.remove(&seq) else { return };
+        if attempt.upload {
+            // Its file may not be needed any more, and nothing else may come to tell.
+            self.janitor.tidy();
+        }
         match judgement.next {
             Next::Gone => {
                 self.rules.forget(seq);

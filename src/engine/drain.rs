@@ -20,6 +20,8 @@ use super::{
     prepare::Prepared,
     pulse::{Pulse, Rest},
     rules::{Allowance, Attempt, Judgement, Rules},
+    tidy::Janitor,
+    uploads::UploadDesk,
 };
 use crate::{
     board::Backoff,
@@ -64,8 +66,8 @@ pub(super) struct Drain {
     pub(super) parts: Parts,
     pub(super) rules: Rules,
     pub(super) spool: Spool,
-    /// One round of tidying at a time.
-    pub(super) tidying: Option<tokio::task::JoinHandle<()>>,
+    pub(super) desk: UploadDesk,
+    pub(super) janitor: Janitor,
     pub(super) feeds: BTreeMap<String, Feed>,
     pub(super) waits: Waits,
     pub(super) places: HashMap<i64, Place>,
@@ -105,10 +107,12 @@ impl Drain {
     pub(super) fn new(parts: Parts, pulse: Arc<Pulse>) -> Self {
         let mut rules = Rules::new(&parts.settings.retry, Arc::clone(&parts.random));
         rules.provided = parts.credentials.has_provider();
+        let spool = Spool::new(&parts.folder);
         Self {
             rules,
-            spool: Spool::new(&parts.folder),
-            tidying: None,
+            janitor: Janitor::new(&spool, &parts),
+            desk: UploadDesk::default(),
+            spool,
             feeds: BTreeMap::new(),
             waits: Waits::default(),
             places: HashMap::new(),
@@ -199,6 +203,7 @@ impl Drain {
                     self.finished(finished);
                 }
             }
+            seq = self.desk.next_reached() => self.upload_reached(seq),
             done = async { self.committing.as_mut().expect("guarded by the branch's condition").await }, if self.committing.is_some() => {
                 self.committing = None;
                 self.committed(done);
@@ -265,7 +270,11 @@ impl Drain {
             return;
         }
         let now = self.now();
-        self.exiting |= wakes.has(Wake::Exit);
+        if wakes.has(Wake::Exit) {
+            self.exiting = true;
+            // Others finish soon; these may go on for hours, and are taken up where they are.
+            self.stop_all_uploads();
+        }
         if wakes.has(Wake::Flush) {
             self.flush = self.parts.board.requested_flush();
         }
@@ -337,9 +346,16 @@ impl Drain {
         // The task catches the transport's panics, so it can only be cancelled, and only with this loop.
         let Ok(finished) = finished else { return };
         let now = self.now();
+        let unwanted = self.upload_ended(finished.seq);
         let Some(place) = self.places.get_mut(&finished.seq) else { return };
         place.attempt.version = finished.version;
         place.attempt.foreign = finished.account != self.account;
+        if finished.ahead {
+            // What gets ahead has nothing to wait for.
+            place.attempt.attempts = 0;
+        }
+        place.attempt.askable = finished.askable;
+        place.attempt.unfinished = finished.is_unfinished() && !place.attempt.was_possibly_sent;
         let origin = place.attempt.origin.clone();
         let (judgement, without_credentials) = match finished.result {
             Sent::Answered { answer, renewed } => {
@@ -349,6 +365,8 @@ impl Drain {
             }
             Sent::NoCredentials { why } => (self.rules.no_credentials(&place.attempt, why, now), true),
             Sent::Withdrawn => (self.rules.withdrawn(&place.attempt), false),
+            Sent::Stopped { .. } => (self.rules.stopped(&place.attempt, unwanted, now), false),
+            Sent::Trouble { trouble, .. } => (self.rules.troubled(&place.attempt, &trouble, now), false),
         };
         if judgement.restored {
             self.doubt_everything();

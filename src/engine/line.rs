@@ -11,6 +11,7 @@ use super::{
     attempt::send,
     drain::{Drain, Place, Stage},
     rules::{Attempt, Passage},
+    upload::Means,
 };
 
 /// A claim that has waited so long for others on the wire is given back: it says that its entry is in flight, and keeps a newer one
@@ -81,7 +82,7 @@ impl Drain {
         self.lines = lines;
     }
 
-    fn passage(&self, seq: i64, now: Duration) -> Passage {
+    pub(super) fn passage(&self, seq: i64, now: Duration) -> Passage {
         // `pause` has returned by now, or is about to.
         let over = self.is_exiting() || self.paused || self.parts.board.paused();
         match self.places.get(&seq) {
@@ -95,18 +96,29 @@ impl Drain {
         }
     }
 
-    fn send(&mut self, seq: i64) {
+    pub(super) fn send(&mut self, seq: i64) {
         let Some(place) = self.places.get_mut(&seq) else { return };
         let Stage::Lined(prepared) = std::mem::replace(&mut place.stage, Stage::Sent) else { return };
-        self.rules.origin(&place.attempt.origin).pace.sent();
-        let (transport, credentials) = (Arc::clone(&self.parts.transport), self.parts.credentials.clone());
-        self.sent.spawn(send(*prepared, transport, credentials, self.parts.board.clone()));
+        if !place.attempt.upload {
+            self.rules.origin(&place.attempt.origin).pace.sent();
+        }
+        let (stop, reached) = self.desk.listen(seq, prepared.file.is_some());
+        let means = Means {
+            spool: self.spool.clone(),
+            store: self.parts.store.clone(),
+            board: self.parts.board.clone(),
+            clock: Arc::clone(&self.parts.clock),
+            transport: Arc::clone(&self.parts.transport),
+            stop,
+            reached,
+        };
+        self.sent.spawn(send(*prepared, means, self.parts.credentials.clone()));
     }
 
     /// How many bytes of payloads wait for the wire.
     pub(super) fn bytes_lined_up(&self) -> usize {
         let bodies = self.places.values().map(|place| match &place.stage {
-            Stage::Claiming(prepared) | Stage::Lined(prepared) => prepared.request.body.len(),
+            Stage::Claiming(prepared) | Stage::Lined(prepared) => prepared.bytes(),
             _ => 0,
         });
         bodies.sum()

@@ -5,8 +5,10 @@ mod attempt;
 mod auth;
 mod commit;
 mod conflict;
+mod content;
 mod drain;
 mod feed;
+mod file;
 mod freeze;
 mod gate;
 mod keys;
@@ -18,9 +20,12 @@ mod pick;
 mod prepare;
 mod pulse;
 mod rules;
+mod speed;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod upload;
+mod uploads;
 mod verdict;
 
 use std::{

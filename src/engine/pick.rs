@@ -72,7 +72,12 @@ impl Drain {
             drop(pausing);
             self.belong_to(account);
             self.feeds.clear();
+            self.stop_unwanted();
+            if self.paused {
+                self.stop_all_uploads();
+            }
         }
+        self.stop_overtaken().await?;
         self.base = self.parts.settings.base_url();
         for endpoint in self.parts.settings.endpoints() {
             if let Some(origin) = endpoint.url.origin(self.base.as_ref()) {
@@ -83,7 +88,7 @@ impl Drain {
         let mut none = true;
         let (kinds, leftovers) = self.parts.store.pending_kinds().await?;
         if leftovers {
-            self.tidy();
+            self.janitor.tidy();
         }
         for (account, kind) in kinds {
             if account == self.account && self.parts.settings.endpoint(&kind).is_some() {
@@ -100,6 +105,8 @@ impl Drain {
     /// What was learned of one account's key and credentials says nothing of another's.
     fn belong_to(&mut self, account: String) {
         if self.account != account {
+            // What is under way of the other one stops: it may go on for hours.
+            self.stop_all_uploads();
             self.account = account;
             self.key = KeyHold::default();
             self.announced.clear();
@@ -110,6 +117,7 @@ impl Drain {
     /// Lines up the claims of everything that may begin now. Heads that were replaced meanwhile are no reason to stop looking:
     /// no wake would tell of those behind them.
     pub(super) async fn pick(&mut self) -> Result<()> {
+        self.release_held();
         self.rules.may_line_up = self.bytes_lined_up() < MOST_LINED_UP;
         loop {
             let mut candidates = Vec::new();
@@ -165,7 +173,8 @@ impl Drain {
                     continue;
                 };
                 let now = self.now();
-                if !matches!(self.rules.allowance(kind, &origin, now), Allowance::Some(1..)) {
+                if self.desk.is_full(kind) || !matches!(self.rules.allowance(kind, &origin, now), Allowance::Some(1..))
+                {
                     continue;
                 }
                 if let Some(head) = self.next_head(kind, candidates).await? {
@@ -189,6 +198,7 @@ impl Drain {
             let Some(head) = feed.take() else { return Ok(None) };
             let taken = self.places.contains_key(&head.seq)
                 || self.waits.contains(head.seq)
+                || self.desk.holds(kind, head.seq)
                 || candidates.iter().any(|candidate| candidate.head.seq == head.seq);
             if !taken {
                 return Ok(Some(head));
@@ -268,6 +278,15 @@ impl Drain {
 
     fn claim(&mut self, head: Head, mut prepared: Prepared, probe: bool) {
         prepared.attempt.probe = probe;
+        if prepared.file.as_ref().is_some_and(|file| file.is_large()) {
+            let origin = prepared.attempt.origin.clone();
+            if !self.rules.takes_upload(&origin) {
+                self.rules.end(&prepared.attempt.kind, &origin, probe);
+                return self.desk.hold(prepared.attempt.kind, head);
+            }
+            self.rules.begin_upload(&origin);
+            prepared.attempt.upload = true;
+        }
         let (seq, attempt) = (head.seq, prepared.attempt.clone());
         self.claims.push(prepared.claim.clone());
         self.places.insert(seq, Place { head, attempt, stage: Stage::Claiming(Box::new(prepared)) });
@@ -308,6 +327,9 @@ impl Drain {
             foreign: false,
             probe,
             renewed: false,
+            upload: false,
+            unfinished: false,
+            askable: false,
             standing: Arc::default(),
         };
         self.places.insert(head.seq, Place { head, attempt, stage: Stage::Doomed(Box::new(judgement)) });

@@ -7,8 +7,10 @@ use uuid::Uuid;
 
 use super::{
     conflict::Standing,
+    file,
     freeze::{self, Frozen, freeze},
     rules::Attempt,
+    upload::FileJob,
 };
 use crate::{
     cipher::{Binding, DataKey, MasterKey, Part},
@@ -25,6 +27,15 @@ pub(super) struct Prepared {
     pub attempt: Attempt,
     pub account: String,
     pub request: Request,
+    /// What is delivered in place of the request's body.
+    pub file: Option<Box<FileJob>>,
+}
+
+impl Prepared {
+    /// How many bytes of it are held in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.request.body.len() + self.file.as_ref().map_or(0, |file| file.bytes_in_memory())
+    }
 }
 
 /// Why an attempt can't begin.
@@ -52,15 +63,17 @@ pub(super) struct Means<'a> {
 /// Opens a row and makes its request: the frozen one if there is one.
 pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unready> {
     let Means { endpoint, base, master, device, wall } = *means;
-    if row.file.is_some() {
-        // Files are copied and kept; what uploads them is not part of this version yet.
-        return Err(Unready::Wait(WaitingFor::Turn));
-    }
     may_be_sent_again(row, endpoint, wall)?;
     let binding = binding(row);
     let undecryptable = || fail(Reason::Undecryptable, row.possibly_sent, "its record was changed or damaged on disk");
     let key = master.unwrap(&row.payload.wrapped_key, &binding).map_err(|_| undecryptable())?;
-    let body = key.open(Part::Payload, &binding, &row.payload.body).map_err(|_| undecryptable())?;
+    let (body, record) = match &row.file {
+        Some(file) => {
+            let (body, record) = file::open(row, file, &key, &binding).ok_or_else(undecryptable)?;
+            (body, Some(record))
+        }
+        None => (key.open(Part::Payload, &binding, &row.payload.body).map_err(|_| undecryptable())?, None),
+    };
     has_the_endpoints_form(row, endpoint)?;
     let (frozen, sealed) = match &row.request {
         Some(sealed) => (thaw(&key, &binding, sealed).ok_or_else(undecryptable)?, None),
@@ -73,7 +86,18 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
     };
     let revision = wire_revision(row);
     let origin = frozen.url.origin().ascii_serialization();
-    let payload = freeze::body(&frozen, body);
+    let file = match (&row.file, record) {
+        (Some(file), Some(record)) => {
+            let form = file::form(endpoint).ok_or(Unready::Wait(WaitingFor::Endpoint))?;
+            Some(file::job(file, record, body.to_vec(), form, &row.content_type, key, &binding))
+        }
+        _ if frozen.action != Some(Action::Delete) && sealed.is_some() && file::takes_only_files(endpoint) => {
+            // Enqueued when the endpoint took something else.
+            return Err(Unready::Wait(WaitingFor::Endpoint));
+        }
+        _ => None,
+    };
+    let payload = if file.is_some() { Vec::new() } else { freeze::body(&frozen, body) };
     let ack =
         frozen.action.and_then(|action| endpoint.route(action)).map_or_else(|| endpoint.ack.clone(), |(_, _, ack)| ack);
     let standing = Standing {
@@ -97,8 +121,10 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
     request.ack = ack;
     request.deletes = frozen.action == Some(Action::Delete) || request.method == "DELETE";
     request.timeout = endpoint.timeout;
-    if endpoint.digest && !request.deletes {
-        request.tell_digest();
+    match &file {
+        Some(file) if endpoint.digest => request.digest = Some(file.sha256),
+        None if endpoint.digest && !request.deletes => request.tell_digest(),
+        _ => {}
     }
     Ok(Prepared {
         claim: Claim { seq: row.seq, generation: row.payload.generation, revision, request: sealed },
@@ -114,16 +140,22 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
             version: 0,
             foreign: false,
             renewed: false,
+            upload: false,
+            unfinished: false,
+            askable: false,
             standing: Arc::new(standing),
         },
         account: row.account.clone(),
         request,
+        file: file.map(Box::new),
     })
 }
 
 /// What was possibly sent is sent again only if the endpoint says that this does no harm, and as long as it does none.
 fn may_be_sent_again(row: &Loaded, endpoint: &Endpoint, wall: i64) -> Result<(), Unready> {
-    if !row.possibly_sent || row.forced {
+    // An upload that the server still has can be asked, and gone on with.
+    let known = row.file.as_ref().is_some_and(|file| file.progress.is_some());
+    if !row.possibly_sent || row.forced || known {
         return Ok(());
     }
     if endpoint.if_unknown == IfUnknown::Hold {
@@ -139,9 +171,10 @@ fn may_be_sent_again(row: &Loaded, endpoint: &Endpoint, wall: i64) -> Result<(),
     Err(fail(Reason::OutcomeUnknown, true, error))
 }
 
-/// What may have been sent already, here or by another copy of this database, is sent as it is. What is deleted has no form.
+/// What may have been sent already, here or by another copy of this database, is sent as it is. What is deleted has no form, and a file has
+/// its own.
 fn has_the_endpoints_form(row: &Loaded, endpoint: &Endpoint) -> Result<(), Unready> {
-    if row.request.is_some() || row.possibly_sent || row.action == Some(Action::Delete) {
+    if row.request.is_some() || row.possibly_sent || row.action == Some(Action::Delete) || row.file.is_some() {
         return Ok(());
     }
     match row.payload_version.cmp(&endpoint.payload_version) {

@@ -56,6 +56,13 @@ pub(super) struct Attempt {
     pub foreign: bool,
     /// After a 401: the app has newer credentials already.
     pub renewed: bool,
+    /// A large file, which has a place of its own kind.
+    pub upload: bool,
+    /// Nothing of it can have been applied, in this attempt or an earlier one, although the server has begun with it: an upload that
+    /// stopped before its last bytes.
+    pub unfinished: bool,
+    /// The server may have all of it, but it can be asked.
+    pub askable: bool,
     /// What a conflict may name.
     pub standing: Arc<Standing>,
 }
@@ -112,6 +119,8 @@ pub(super) struct Origin {
     pub(super) circuit: Gate,
     pub(super) auth: Gate,
     pub(super) pace: Pace,
+    /// Large files that have a place.
+    uploads: usize,
     pub(super) silent: Vec<i64>,
     pub(super) unauthorized: Vec<i64>,
     pub(super) successes: u64,
@@ -156,6 +165,7 @@ pub(super) struct Rules {
     concurrency: usize,
     /// What is lined up already is little enough for more of it.
     pub(super) may_line_up: bool,
+    uploads: usize,
     random: Arc<dyn Random>,
     /// Credentials come from a provider, which is asked and tells nothing by itself.
     pub(super) provided: bool,
@@ -183,6 +193,7 @@ impl Rules {
             cap: Duration::from_millis(retry.cap_ms),
             concurrency: retry.concurrency,
             may_line_up: true,
+            uploads: retry.uploads,
             random,
             provided: false,
             origins: HashMap::new(),
@@ -292,6 +303,49 @@ impl Rules {
         }
     }
 
+    /// Whether a large file may begin at that origin.
+    pub(super) fn takes_upload(&self, origin: &str) -> bool {
+        self.origins.get(origin).is_none_or(|origin| origin.uploads < self.uploads)
+    }
+
+    /// What has begun turns out to be a large file: it leaves its place to others.
+    pub(super) fn begin_upload(&mut self, origin: &str) {
+        let place = self.origin(origin);
+        place.pace.end();
+        place.uploads += 1;
+    }
+
+    /// An attempt is over, or its claim did not take.
+    pub(super) fn over(&mut self, attempt: &Attempt) {
+        let place = self.origin(&attempt.origin);
+        if attempt.upload {
+            place.uploads = place.uploads.saturating_sub(1);
+            // `end` takes one away.
+            place.pace.begin();
+        }
+        self.end(&attempt.kind, &attempt.origin, attempt.probe);
+    }
+
+    /// An attempt that went out is over.
+    pub(super) fn returned(&mut self, attempt: &Attempt) {
+        self.over(attempt);
+        if !attempt.upload {
+            self.origin(&attempt.origin).pace.answered();
+        }
+    }
+
+    /// An upload that is under way shows that its origin can be reached. Others need not wait until it ends. Answers whether they did.
+    pub(super) fn under_way(&mut self, attempt: &Attempt, now: Duration) -> bool {
+        self.reached(attempt, now);
+        if attempt.probe {
+            let place = self.origin(&attempt.origin);
+            place.circuit.set_probing(false);
+            place.auth.set_probing(false);
+            self.endpoint(&attempt.kind).gate.set_probing(false);
+        }
+        attempt.probe
+    }
+
     /// A wake: our own waiting is worth nothing, a server's word stands.
     pub(super) fn nudge(&mut self, now: Duration) {
         for origin in self.origins.values_mut() {
@@ -335,8 +389,7 @@ impl Rules {
 
     /// What the answer means. The attempt is over with it.
     pub(super) fn judge(&mut self, attempt: &Attempt, answer: &Answer, now: Duration) -> Judgement {
-        self.end(&attempt.kind, &attempt.origin, attempt.probe);
-        self.origin(&attempt.origin).pace.answered();
+        self.returned(attempt);
         let mut judgement = self.verdict(attempt, &answer.outcome, now);
         if let Some(pause) = answer.pause {
             let until = Some(now + pause);

@@ -24,7 +24,16 @@ fn still_possibly_sent(attempt: &Attempt, status: u16) -> bool {
 
 /// What an answer to one attempt says of earlier ones: nothing, unless it settles the entry.
 pub(super) fn not_applied(attempt: &Attempt) -> Verdict {
-    if attempt.was_possibly_sent { Verdict::Unknown } else { Verdict::NotApplied }
+    match (attempt.was_possibly_sent, attempt.unfinished) {
+        (true, _) => Verdict::Unknown,
+        (false, true) => Verdict::Unfinished,
+        (false, false) => Verdict::NotApplied,
+    }
+}
+
+/// What an attempt without a definitive answer leaves behind.
+fn doubtful(attempt: &Attempt) -> Verdict {
+    if attempt.unfinished { Verdict::Unfinished } else { Verdict::Unknown }
 }
 
 impl Rules {
@@ -139,11 +148,11 @@ impl Rules {
         let in_progress = attempt.was_possibly_sent || floor.is_some();
         if in_progress && !self.collided_out(attempt.seq) {
             let wait = self.wait(attempt, floor, now);
-            return pending(Verdict::Unknown, true, Some(status), error, wait);
+            return pending(doubtful(attempt), true, Some(status), error, wait);
         }
         if in_progress {
             // Nothing was said of that attempt, so it keeps its key.
-            return failed(Reason::Refused, true, Some(status), error);
+            return failed(Reason::Refused, !attempt.unfinished, Some(status), error);
         }
         self.refused(attempt, status, now)
     }
@@ -180,16 +189,18 @@ impl Rules {
             let due = self.own(level, now);
             self.endpoint(&attempt.kind).gate.shut(Why::Unproven, Some(due), None, attempt.probe);
         }
-        if attempt.if_unknown == IfUnknown::Hold {
+        if attempt.if_unknown == IfUnknown::Hold && !attempt.unfinished && !attempt.askable {
             return failed(Reason::OutcomeUnknown, true, Some(status), error);
         }
         match strikes {
-            Some(strikes) if Self::unproven_for_good(strikes) => failed(Reason::Unproven, true, Some(status), error),
+            Some(strikes) if Self::unproven_for_good(strikes) => {
+                failed(Reason::Unproven, !attempt.unfinished, Some(status), error)
+            }
             Some(_) => {
                 let wait = self.wait(attempt, None, now);
-                pending(Verdict::Unknown, false, Some(status), error, wait)
+                pending(doubtful(attempt), false, Some(status), error, wait)
             }
-            None => pending(Verdict::Unknown, false, Some(status), error, Next::Queue),
+            None => pending(doubtful(attempt), false, Some(status), error, Next::Queue),
         }
     }
 
@@ -202,11 +213,11 @@ impl Rules {
         floor: Option<Duration>,
         now: Duration,
     ) -> Judgement {
-        if attempt.if_unknown == IfUnknown::Hold {
+        if attempt.if_unknown == IfUnknown::Hold && !attempt.unfinished && !attempt.askable {
             return failed(Reason::OutcomeUnknown, true, status, error);
         }
         let wait = self.wait(attempt, floor, now);
-        pending(Verdict::Unknown, true, status, error, wait)
+        pending(doubtful(attempt), true, status, error, wait)
     }
 
     pub(super) fn wait(&self, attempt: &Attempt, floor: Option<Duration>, now: Duration) -> Next {

@@ -20,8 +20,8 @@ use crate::{
     error::{Error, Result},
     events::{Event, pump},
     outbox::{
-        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload, Query, Reset,
-        Resolution, Rotated, Selection,
+        Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload,
+        ProgressReceiver, Query, Reset, Resolution, Rotated, Selection,
     },
     transport::credentials::Credentials,
     triggers::Triggers,
@@ -151,6 +151,29 @@ impl StorageSync {
         self.outbox().await?.enqueue_file(kind, source, options).await
     }
 
+    /// How far the uploads of the current account are: those under way at once, then whatever gets ahead, at most four times a second, and
+    /// the last of each always. It costs next to nothing while nobody listens.
+    ///
+    /// ```
+    /// use tauri_plugin_storage_sync::{Result, StorageSync};
+    ///
+    /// async fn show(sync: &StorageSync) -> Result<()> {
+    ///     let mut progress = sync.progress().await?;
+    ///     while let Some(uploads) = progress.next().await {
+    ///         for upload in uploads {
+    ///             println!("{}: {} of {} bytes, {} bytes/s", upload.id, upload.sent, upload.total, upload.rate);
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn progress(&self) -> Result<ProgressReceiver> {
+        self.outbox().await?.progress().await
+    }
+
     /// What a file is called, how large it is, and its digest, as long as it is kept.
     ///
     /// # Errors
@@ -211,7 +234,8 @@ impl StorageSync {
         self.outbox().await?.retry(which, force).await
     }
 
-    /// Removes entries that are not being sent at this moment, and names those that are. What depends on them goes too with `cascade`, and
+    /// Removes entries that are not being sent at this moment, and names those that are; the upload of a file is stopped for it, and the
+    /// server asked to forget what it has. What depends on them goes too with `cascade`, and
     /// fails with [`Reason::ParentGone`](crate::Reason::ParentGone) without. Works in every process on the queue.
     ///
     /// # Errors
@@ -273,7 +297,7 @@ impl StorageSync {
         self.outbox().await?.flush(timeout).await
     }
 
-    /// Delivers nothing until [`StorageSync::resume`], also after a restart.
+    /// Delivers nothing until [`StorageSync::resume`], also after a restart. Uploads under way stop where they are.
     ///
     /// # Errors
     /// `not_owner`.

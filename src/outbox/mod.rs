@@ -42,6 +42,7 @@ pub use self::{
     source::{FileInfo, FileOptions, FileSource},
     steer::{Discarded, Selection, SelectionFilter},
 };
+pub use crate::board::ProgressReceiver;
 use crate::{
     board::Board,
     clock::Clock,
@@ -164,6 +165,16 @@ impl Outbox {
         self.parts().store.changes()
     }
 
+    /// How far the uploads of the current account are that this process delivers: those under way at once, then whatever gets ahead. Costs
+    /// next to nothing while nobody listens. For files that wait, [`Entry::uploaded`](crate::entry::Entry::uploaded) says what the server has.
+    ///
+    /// # Errors
+    ///
+    /// `database` when the current account cannot be read, `closed` while the app shuts down.
+    pub async fn progress(&self) -> Result<ProgressReceiver> {
+        Ok(self.parts().board.progress(&self.account().await?))
+    }
+
     /// Tells when [`Outbox::status`] may answer something new. Ask for it before the first `status()`: what happens
     /// between the two is then not missed.
     pub fn status_changes(&self) -> StatusChanges {
@@ -209,6 +220,7 @@ impl Outbox {
         board.post_account(account);
         drop(steering);
         self.shared.account.replace(account);
+        self.parts().board.follow_uploads(&account.into());
         self.status_changed();
         self.wake(Wake::Changed).await;
         Ok(())

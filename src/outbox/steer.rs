@@ -1,5 +1,7 @@
 //! What a user decides: again, not at all, not now.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use uuid::Uuid;
 
@@ -13,6 +15,8 @@ use crate::{
 
 /// How many ids one filter may name.
 const IDS: usize = 1000;
+/// How long an upload may take to stop before it is left to itself.
+const STOPPING: Duration = Duration::from_secs(10);
 
 /// Which entries [`Outbox::retry`] and [`Outbox::discard`] are about.
 ///
@@ -100,10 +104,20 @@ pub struct Discarded {
     pub ids: Vec<Uuid>,
     /// Of these, the ones that may have reached the server: their outcome was unknown.
     pub possibly_applied: Vec<Uuid>,
-    /// Being sent at this moment, so not touched: discard them once they have an answer.
+    /// Being sent at this moment, so not touched: discard them once they have an answer. Uploads of the process that delivers are
+    /// not among them.
     pub inflight: Vec<Uuid>,
     /// These depended on one that is gone, and have failed with [`Reason::ParentGone`]. None with `cascade`.
     pub orphaned: Vec<Uuid>,
+}
+
+impl Discarded {
+    fn add(&mut self, more: Self) {
+        self.inflight.retain(|id| !more.ids.contains(id));
+        self.ids.extend(more.ids);
+        self.possibly_applied.extend(more.possibly_applied);
+        self.orphaned.extend(more.orphaned);
+    }
 }
 
 impl From<store::Discarded> for Discarded {
@@ -152,7 +166,8 @@ impl Outbox {
     }
 
     /// Deletes entries with their payloads, delivered or not: an id, a filter, or [`Selection::All`]. Entries that are
-    /// being sent at this moment are left alone and named. Works in every process on the database.
+    /// being sent at this moment are left alone and named, except for files: their uploads are stopped first, in the process that
+    /// delivers, and what the server has of them it is asked to remove. Works in every process on the database.
     ///
     /// What depends on one of them, and what depends on that, goes too with `cascade`; without, it fails with
     /// [`Reason::ParentGone`] and is kept.
@@ -175,7 +190,12 @@ impl Outbox {
         }
         let filter = filter.checked()?;
         let account = self.account().await?;
-        let done: Discarded = self.parts().store.discard(&account, &filter, cascade, self.now()).await?.into();
+        let mut done: Discarded = self.parts().store.discard(&account, &filter, cascade, self.now()).await?.into();
+        let stopped = self.stop_uploads(&account, &done.inflight).await?;
+        if !stopped.is_empty() {
+            let filter = Filter { ids: Some(stopped), ..Filter::default() };
+            done.add(self.parts().store.discard(&account, &filter, cascade, self.now()).await?.into());
+        }
         if let (Some(id), true) = (only, done == Discarded::default()) {
             return Err(Error::NotFound(id));
         }
@@ -185,7 +205,31 @@ impl Outbox {
         Ok(done)
     }
 
-    /// Stops delivery until [`Outbox::resume`], also over restarts. What is in flight gets its answer; `enqueue` goes on.
+    /// Stops those of these entries that are uploads under way in this process, and answers which. They are asked, and given a moment: the
+    /// last bytes of one may have its answer sooner.
+    async fn stop_uploads(&self, account: &str, inflight: &[Uuid]) -> Result<Vec<Uuid>> {
+        let Parts { board, store, .. } = self.parts();
+        let mut changes = self.changes();
+        let stopped = board.stop_uploads(inflight);
+        if stopped.is_empty() {
+            return Ok(stopped);
+        }
+        self.wake(Wake::Changed).await;
+        let mut patience = std::pin::pin!(self.patience(Some(STOPPING)));
+        let (ids, states) = (Some(stopped.clone()), Some(vec![State::Inflight]));
+        let under_way = Filter { ids, states, ..Filter::default() };
+        while !store.list(account, &under_way, None, 1).await?.is_empty() {
+            tokio::select! {
+                // One that lags, or is over, is looked at all the same.
+                _ = changes.recv() => {}
+                () = &mut patience => break,
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Stops delivery until [`Outbox::resume`], also over restarts. What is in flight gets its answer, but uploads stop where they are;
+    /// `enqueue` goes on.
     ///
     /// # Errors
     ///

@@ -82,7 +82,7 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
             possibly_sent = CASE NEW.verdict WHEN 'unsent again' THEN possibly_sent WHEN 'unknown' THEN possibly_sent
                 ELSE NEW.possibly_sent END,
             forced = CASE WHEN NEW.verdict IN ('unsent', 'unsent again') THEN forced ELSE 0 END,
-            first_sent_at = CASE WHEN NEW.verdict IN ('unsent', 'not applied', 'rebase') THEN NULL ELSE first_sent_at END,
+            first_sent_at = CASE WHEN NEW.verdict IN ('unsent', 'unfinished', 'not applied', 'rebase') THEN NULL ELSE first_sent_at END,
             revision = CASE WHEN NEW.verdict IN ('unsent', 'rebase') THEN NULL ELSE revision END,
             base = CASE NEW.verdict WHEN 'rebase' THEN max(base, NEW.revision) ELSE base END,
             key_suffix = key_suffix + (NEW.verdict IN ('not applied', 'rebase')),
@@ -96,7 +96,7 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
     UPDATE entries SET state = 'superseded', reason = NULL, updated_at = NEW.now,
             successor = (SELECT n.id FROM entries n WHERE n.lane = entries.lane AND n.state IN ('pending', 'inflight', 'failed')
                 AND n.seq > entries.seq ORDER BY n.seq LIMIT 1)
-        WHERE NEW.verdict IN ('failed', 'unsent', 'not applied', 'rebase') AND seq = NEW.seq
+        WHERE NEW.verdict IN ('failed', 'unsent', 'unfinished', 'not applied', 'rebase') AND seq = NEW.seq
           AND lane IS NOT NULL AND state IN ('pending', 'failed') AND possibly_sent = 0 AND queue = 'latest'
           AND (SELECT n.queue = 'latest' AND n.state = 'pending' AND NOT ((n.unmet > 0 OR n.action IS 'delete')
                 AND EXISTS (SELECT 1 FROM dependencies d WHERE d.waits = entries.id AND d.state = 'waiting'))
@@ -170,6 +170,7 @@ pub(super) fn push_renewal(batch: &mut Batch, device: Uuid) {
         "INSERT INTO meta (name, value) VALUES ('device', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     );
     batch.bind_id(device);
+    batch.push("UPDATE files SET begun = 1 WHERE begun = 0");
     for state in ["pending", "inflight", "failed"] {
         batch.push(&format!(
             "UPDATE entries SET possibly_sent = 1, \
@@ -206,6 +207,7 @@ fn push_settle(batch: &mut Batch, settle: &Settle, now: i64) {
         Verdict::Unsent { was_possibly_sent: true } => ("unsent again", true),
         Verdict::Unsent { was_possibly_sent: false } => ("unsent", false),
         Verdict::Unknown => ("unknown", true),
+        Verdict::Unfinished => ("unfinished", false),
         Verdict::NotApplied => ("not applied", false),
     };
     let reason = match &settle.verdict {

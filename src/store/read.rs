@@ -91,7 +91,7 @@ impl Store {
                         (SELECT group_concat(hex(d.parent) || ':' || hex(coalesce(d.canonical_id, ''))) FROM dependencies d \
                             WHERE d.seq = e.seq AND d.needs_id = 1) AS refs, \
                         p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, r.sealed, \
-                        f.seq AS filed, f.spool, f.sealed AS described, f.progress, f.uploaded \
+                        f.seq AS filed, f.spool, f.sealed AS described, f.progress, f.uploaded, f.begun \
                  FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
                       LEFT JOIN files f ON f.seq = e.seq \
                  WHERE e.seq IN ({}) AND e.state = 'pending' AND e.head = 1 AND e.unmet = 0 ORDER BY e.seq",
@@ -132,7 +132,7 @@ impl Store {
         let mut batch = Batch::default();
         batch.push(&format!(
             "SELECT {ROW}, p.generation, p.key_id, p.wrapped_key, p.digest, p.params, p.body, \
-                    f.seq AS filed, f.spool, f.sealed AS described, f.progress \
+                    f.seq AS filed, f.spool, f.sealed AS described, f.progress, f.begun \
              FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN files f ON f.seq = e.seq WHERE e.id = ? AND e.account = ?"
         ));
         batch.bind_id(id).bind(account.to_owned());

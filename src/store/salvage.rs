@@ -93,7 +93,7 @@ async fn copy_all(old: &mut SqliteConnection, new: &mut SqliteConnection) -> Res
     let expected = sqlx::query("SELECT sum(n) AS n FROM counts").fetch_one(&mut *old).await.ok();
     let expected = expected.and_then(|row| row.try_get::<i64, _>("n").ok()).and_then(|n| u64::try_from(n).ok());
     let entries = copy_entries(old, new, &lanes).await?;
-    for table in ["dependencies", "former_keys", "files"] {
+    for table in ["dependencies", "former_keys"] {
         for record in small_table(old, table).await {
             // What belongs to an entry that was lost is refused.
             let _ = write(new, table, &[record], "OR REPLACE").await;
@@ -160,9 +160,11 @@ async fn copy_entries(
         let entries = range(old, "entries", "seq", first, end).await;
         let mut payloads: HashMap<i64, Record> = range(old, "payloads", "seq", first, end).await.into_iter().collect();
         let mut requests: HashMap<i64, Record> = range(old, "requests", "seq", first, end).await.into_iter().collect();
+        let mut files: HashMap<i64, Record> = range(old, "files", "seq", first, end).await.into_iter().collect();
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *new).await?;
         for (seq, entry) in entries {
-            copied += u64::from(copy_entry(new, lanes, entry, payloads.remove(&seq), requests.remove(&seq)).await?);
+            let beside = [("requests", requests.remove(&seq)), ("files", files.remove(&seq))];
+            copied += u64::from(copy_entry(new, lanes, entry, payloads.remove(&seq), beside).await?);
         }
         sqlx::raw_sql("COMMIT").execute(&mut *new).await?;
         first = end + 1;
@@ -176,7 +178,7 @@ async fn copy_entry(
     lanes: &HashMap<i64, ()>,
     mut entry: Record,
     payload: Option<Record>,
-    request: Option<Record>,
+    beside: [(&str, Option<Record>); 2],
 ) -> Result<bool, Fault> {
     let Some(seq) = integer(&entry, "seq") else { return Ok(false) };
     rejoin_lane(new, lanes, &mut entry).await?;
@@ -198,8 +200,10 @@ async fn copy_entry(
     let copied = async {
         write(new, "entries", &[entry], "").await?;
         write(new, "payloads", &[payload], "").await?;
-        if let Some(request) = request {
-            write(new, "requests", &[request], "").await?;
+        for (table, record) in beside {
+            if let Some(record) = record {
+                write(new, table, &[record], "").await?;
+            }
         }
         sqlx::query("UPDATE entries SET queue = ? WHERE seq = ?").bind(queue).bind(seq).execute(&mut *new).await?;
         Ok::<_, Fault>(())

@@ -48,6 +48,22 @@ impl Store {
         self.each(&rows, leftover)
     }
 
+    /// Of these entries, those in flight whose place in their lanes a newer one would take.
+    pub async fn overtaken(&self, seqs: &[i64]) -> Result<Vec<i64>> {
+        let mut batch = Batch::default();
+        batch.push(&format!(
+            "SELECT e.seq FROM entries e WHERE e.seq IN ({}) AND e.state = 'inflight' AND e.queue = 'latest' AND e.lane IS NOT NULL \
+             AND (SELECT n.queue = 'latest' AND n.state = 'pending' FROM entries n WHERE n.lane = e.lane \
+                  AND n.state IN ('pending', 'inflight', 'failed') AND n.seq > e.seq ORDER BY n.seq LIMIT 1)",
+            places(seqs.len())
+        ));
+        for seq in seqs {
+            batch.bind(*seq);
+        }
+        let rows = self.ask(batch).await?.pop().unwrap_or_default();
+        self.each(&rows, |row| get(row, "seq"))
+    }
+
     /// These were dealt with.
     pub async fn forget_leftovers(&self, numbers: Vec<i64>) -> Result<()> {
         if numbers.is_empty() {
@@ -76,6 +92,7 @@ pub(super) fn file(row: &SqliteRow) -> Result<Option<LoadedFile>, Fault> {
         sealed: get(row, "described")?,
         progress: get(row, "progress")?,
         uploaded: get_u64(row, "uploaded")?,
+        begun: get::<i64>(row, "begun")? != 0,
     }))
 }
 

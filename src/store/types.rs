@@ -81,6 +81,8 @@ pub struct LoadedFile {
     pub progress: Option<Vec<u8>>,
     /// How many bytes the server said that it has.
     pub uploaded: u64,
+    /// Bytes may have left with which the server has all of it.
+    pub begun: bool,
 }
 
 /// How far an upload is, for [`Store::keep_progress`].
@@ -381,6 +383,9 @@ pub enum Verdict {
     },
     /// Back to pending, outcome unknown: it stays possibly sent and frozen.
     Unknown,
+    /// Back to pending with an upload of which the server cannot have everything, and of which none was possibly sent before: not
+    /// possibly sent, but frozen, since the upload goes on (and a newer `latest` entry right after it replaces it).
+    Unfinished,
     /// Back to pending after a definitive "not applied": not possibly sent, thawed, `key_suffix` + 1 (and a newer
     /// `latest` entry right after it replaces it).
     NotApplied,

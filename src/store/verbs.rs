@@ -54,6 +54,11 @@ pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
     tx.batch.push(
         "DELETE FROM requests WHERE length(sealed) <= 1 AND seq IN (SELECT seq FROM entries WHERE state = 'inflight')",
     );
+    // Of a file the server cannot have everything before the last of it began to leave, in whatever attempt.
+    tx.batch.push(
+        "UPDATE entries SET possibly_sent = 0, first_sent_at = NULL WHERE state = 'inflight' \
+             AND EXISTS (SELECT 1 FROM files f WHERE f.seq = entries.seq AND f.begun = 0)",
+    );
     let number = tx.batch.push(
         "UPDATE entries SET state = 'pending', forced = 0, updated_at = ? WHERE state = 'inflight' RETURNING seq",
     );

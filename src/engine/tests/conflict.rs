@@ -69,6 +69,9 @@ fn attempt(standing: Standing) -> Attempt {
         probe: false,
         foreign: false,
         renewed: false,
+        upload: false,
+        unfinished: false,
+        askable: false,
         standing: Arc::new(standing),
     }
 }

@@ -46,6 +46,9 @@ fn attempt(seq: i64) -> Attempt {
         probe: false,
         foreign: false,
         renewed: false,
+        upload: false,
+        unfinished: false,
+        askable: false,
         standing: Arc::default(),
     }
 }
@@ -401,4 +404,60 @@ fn another_server_is_not_held_for_what_the_one_before_it_said() {
     assert!(!allowed(&rules, "form", s(0)));
     rules.place("form", "https://other.example.com");
     assert!(matches!(rules.allowance("form", "https://other.example.com", s(0)), Allowance::Some(1..)));
+}
+
+#[test]
+fn an_upload_that_stopped_before_its_last_bytes_is_in_no_doubt_whatever_the_endpoint_says() {
+    let unfinished = || Attempt { unfinished: true, if_unknown: IfUnknown::Hold, ..attempt(1) };
+    let silent = Outcome::Unknown { why: "cut".into(), timed_out: false };
+    let table = [
+        silent,
+        Outcome::Retry { status: 500, floor: None },
+        busy(503, None),
+        Outcome::Unauthorized { status: 401 },
+        unproven(),
+    ];
+    for outcome in table {
+        let judgement = answered(&mut rules(), unfinished(), outcome.clone(), s(0));
+        assert!(matches!(judgement.verdict, Verdict::Unfinished), "{outcome:?}: {judgement:?}");
+        let before =
+            Attempt { was_possibly_sent: true, unfinished: false, if_unknown: IfUnknown::Retry, ..unfinished() };
+        let judgement = answered(&mut rules(), before, outcome.clone(), s(0));
+        assert!(
+            matches!(judgement.verdict, Verdict::Unknown),
+            "of an earlier attempt nothing is known: {outcome:?}: {judgement:?}"
+        );
+    }
+    // What the server can be asked about is no unknown outcome yet.
+    let askable = Attempt { askable: true, if_unknown: IfUnknown::Hold, ..attempt(1) };
+    let judgement = answered(&mut rules(), askable, Outcome::Retry { status: 500, floor: None }, s(0));
+    assert!(matches!(judgement.verdict, Verdict::Unknown), "{judgement:?}");
+}
+
+#[test]
+fn uploads_have_places_of_their_own_and_one_that_is_under_way_lets_others_probe() {
+    let mut rules = rules();
+    let mut uploads = Vec::new();
+    for seq in 0..2 {
+        assert!(rules.takes_upload(ORIGIN) && allowed(&rules, "form", s(0)));
+        let probe = rules.begin("form", ORIGIN, s(0));
+        rules.begin_upload(ORIGIN);
+        uploads.push(Attempt { upload: true, probe, ..attempt(seq) });
+    }
+    assert!(!rules.takes_upload(ORIGIN));
+    assert!(allowed(&rules, "form", s(0)), "small entries go on");
+    rules.over(&uploads[0]);
+    assert!(rules.takes_upload(ORIGIN));
+    rules.over(&uploads[1]);
+    // The first thing that goes out after an outage is large.
+    answered(&mut rules, attempt(5), Outcome::Unreachable { why: "no route".into() }, s(0));
+    let later = s(100_000);
+    let probe = rules.begin("form", ORIGIN, later);
+    assert!(probe && !allowed(&rules, "note", later), "one at a time");
+    rules.begin_upload(ORIGIN);
+    let upload = Attempt { upload: true, probe, ..attempt(6) };
+    assert!(rules.under_way(&upload, later));
+    assert!(allowed(&rules, "note", later), "nobody waits until it ends");
+    rules.over(&Attempt { probe: false, ..upload });
+    assert!(allowed(&rules, "note", later));
 }

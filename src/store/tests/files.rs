@@ -99,7 +99,7 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Overwrites whole pages with garbage, after those that are the roots of tables.
-fn damage(database: &Path, every: u64) -> u64 {
+pub(super) fn damage(database: &Path, every: u64) -> u64 {
     let mut file = fs::OpenOptions::new().read(true).write(true).open(database).unwrap();
     let pages = file.metadata().unwrap().len() / 4096;
     let mut damaged = 0;

@@ -8,6 +8,7 @@ mod files;
 mod housekeeping;
 mod model;
 mod plans;
+mod spooled;
 mod verbs;
 
 use std::path::{Path, PathBuf};
