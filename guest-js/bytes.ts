@@ -48,7 +48,8 @@ async function readBlob(blob: Blob): Promise<Uint8Array<ArrayBuffer>> {
   }
 }
 
-function mediaType(given: string | undefined, own: string): string {
+/** A media type that can travel in a header. */
+export function mediaType(given: string | undefined, own: string): string {
   const type = given ?? (own || OCTETS)
   // It travels in a header as it is.
   if (!/^[\x21-\x7e]+\/[\x20-\x7e]+$/.test(type)) {

@@ -4,7 +4,7 @@ import { idOf } from './ids.js'
 import { call } from './invoke.js'
 import { toJson } from './json.js'
 import { inLanes, laneOf } from './lanes.js'
-import type { EnqueueOptions, JsonValue, NewItem, Payload, Receipt } from './types.js'
+import type { EnqueueOptions, JsonValue, Named, NewItem, Payload, Receipt } from './types.js'
 
 /**
  * Saves `payload` for delivery and resolves once it is on disk, encrypted. From then on it survives crashes, restarts and power cuts.
@@ -34,16 +34,16 @@ import type { EnqueueOptions, JsonValue, NewItem, Payload, Receipt } from './typ
 export async function enqueue(kind: string, payload: Payload, options: EnqueueOptions = {}): Promise<Receipt> {
   if (typeof toJson(kind, 'kind') !== 'string') throw refused("kind is the name of an endpoint, such as 'form'")
   const { contentType, ...rest } = options
-  const given = known(rest, 'options')
+  const said = given(rest, 'options')
   const bytes = asBytes(payload, contentType)
   const lane = laneOf(kind, options.key)
   if (!bytes) {
-    const args = { kind, payload: toJson(payload, 'payload'), options: given }
+    const args = { kind, payload: toJson(payload, 'payload'), options: said }
     return inLanes([lane], () => call<Receipt>('enqueue', args))
   }
   const headers = {
     'x-kind': encodeURIComponent(kind),
-    'x-options': encodeURIComponent(JSON.stringify(given)),
+    'x-options': encodeURIComponent(JSON.stringify(said)),
     'x-content-type': bytes.contentType,
   }
   return inLanes([lane], async () => call<Receipt>('enqueue', await bytes.read(), { headers }))
@@ -83,7 +83,7 @@ function member(item: NewItem, path: string): Member {
   if (typeof item !== 'object' || item === null) throw refused(`${path} is an object such as { kind: 'form', payload: draft }`)
   const { kind, payload, contentType, ...rest } = item
   if (typeof toJson(kind, `${path}.kind`) !== 'string') throw refused(`${path}.kind is the name of an endpoint, such as 'form'`)
-  const options = known(rest, path)
+  const options = given(rest, path)
   const bytes = asBytes(payload, contentType)
   if (!bytes) return { entry: { kind, payload: toJson(payload, `${path}.payload`), options } }
   return { entry: { kind, contentType: bytes.contentType, options }, bytes: bytes.read }
@@ -107,11 +107,11 @@ async function body(members: Member[]): Promise<{ entries: JsonValue[] } | Uint8
 }
 
 /** The options that were given a value, copied. */
-function known({ after, ...options }: Omit<EnqueueOptions, 'contentType'>, path: string): Record<string, JsonValue> {
-  const given: [string, unknown][] = Object.entries(options).filter(([, value]) => value !== undefined)
+export function given<T extends { after?: readonly Named[] | undefined }>({ after, ...options }: T, path: string): Record<string, JsonValue> {
+  const known: [string, unknown][] = Object.entries(options).filter(([, value]) => value !== undefined)
   if (after !== undefined) {
     if (!Array.isArray(after)) throw refused(`${path}.after is a list of receipts, or of their ids`)
-    given.push(['after', after.map((entry, at) => idOf(entry, `${path}.after[${at}]`))])
+    known.push(['after', after.map((entry, at) => idOf(entry, `${path}.after[${at}]`))])
   }
-  return toJson(Object.fromEntries(given), path) as Record<string, JsonValue>
+  return toJson(Object.fromEntries(known), path) as Record<string, JsonValue>
 }

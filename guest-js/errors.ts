@@ -6,6 +6,7 @@
  * - `invalid_argument`: an argument is missing, of the wrong type, too long, or holds what is refused.
  * - `invalid_config`: the app's configuration cannot work; the message names the field.
  * - `payload_too_large`: the payload is over `limits.payloadBytes`.
+ * - `path_not_allowed`: the path is not one that a window may name, or leads to something that is not to be read.
  * - `quota_reached`: as many entries wait as `limits.entries` allows, or files of as many bytes as `limits.spoolBytes` does.
  * - `id_conflict`: the id is taken by an entry with other content.
  * - `not_found`: there is no such entry in the current account.
@@ -29,6 +30,7 @@
  * - `timeout`: the time given ran out. Nothing is lost by it.
  * - `closed`: the app is shutting down.
  * - `unsupported_platform`: this is a desktop plugin.
+ * - `aborted`: the app's own `signal` gave it up.
  * - `ipc`: the call did not reach the plugin: no permission for the command, plugin not registered, or a page outside Tauri.
  */
 export const ERROR_CODES = [
@@ -36,6 +38,7 @@ export const ERROR_CODES = [
   'invalid_argument',
   'invalid_config',
   'payload_too_large',
+  'path_not_allowed',
   'quota_reached',
   'id_conflict',
   'not_found',
@@ -59,6 +62,7 @@ export const ERROR_CODES = [
   'timeout',
   'closed',
   'unsupported_platform',
+  'aborted',
   'ipc',
 ] as const
 

@@ -11,7 +11,9 @@ export { conflicts, conflictsRead, edit, observe, onConflict, resolve } from './
 export { enqueue, enqueueAll } from './enqueue.js'
 export { delivered, get, list, onEntry, payload, syncEntries, type EntryList } from './entries.js'
 export { StorageSyncError, type ErrorCode } from './errors.js'
+export { enqueueFile, file } from './files.js'
 export { newId, ref } from './ids.js'
+export { onProgress } from './progress.js'
 export { status, subscribe, syncStatus } from './status.js'
 export { discard, flush, pause, resume, retry, rotateKey, setCredentials } from './steer.js'
 export type {
@@ -24,6 +26,8 @@ export type {
   Discarded,
   EnqueueOptions,
   Entry,
+  FileInfo,
+  FileOptions,
   Filter,
   Flushed,
   Hold,
@@ -47,5 +51,6 @@ export type {
   SignOutOptions,
   State,
   Status,
+  UploadProgress,
   WaitingFor,
 } from './types.js'

@@ -293,6 +293,54 @@ export interface NewItem extends EnqueueOptions {
   payload: Payload
 }
 
+/** What may be said beside kind and file, for `enqueueFile`. */
+export interface FileOptions extends EnqueueOptions {
+  /**
+   * What the file is called on the server, without a folder. Stored encrypted, like the file. Default: the name of the `File`, or the last
+   * name of the path; a `Blob` has none.
+   */
+  name?: string | undefined
+  /** Media type. Default: that of the `Blob`, else `application/octet-stream`. */
+  contentType?: string | undefined
+  /**
+   * What else the server is told: fields of a `"multipart"` form, metadata of a `"tus"` upload; a `"raw"` body has no place for it. Stored
+   * encrypted. Default: nothing.
+   */
+  metadata?: Record<string, string | number | boolean> | undefined
+  /** Gives it up before it is saved. What was saved is cancelled by `discard`. */
+  signal?: AbortSignal | undefined
+  /** How much of a `File` or `Blob` is saved on this device. How far the upload is, is told by the function of that name. */
+  onProgress?: ((saved: { bytes: number; total: number }) => void) | undefined
+}
+
+/** What is known of a file that waits, for `file`. */
+export interface FileInfo {
+  /** What it is called, if that was said. */
+  name: string | null
+  /** Its media type. */
+  contentType: string
+  /** How many bytes it has. */
+  bytes: number
+  /** The SHA-256 of all of it, in hexadecimal digits. */
+  sha256: string
+  /** What else the server is told. */
+  metadata: Record<string, string>
+}
+
+/** How far an upload is, for `onProgress`. */
+export interface UploadProgress {
+  /** The entry. */
+  id: string
+  /** How many bytes of the file have been sent. May fall, when the server has fewer. */
+  sent: number
+  /** How many there are. */
+  total: number
+  /** Bytes in a second, of late. */
+  rate: number
+  /** Milliseconds that the rest will take at that rate; `null` as long as that cannot be told. */
+  left: number | null
+}
+
 /** What an app has read of a thing on the server, for `observe`. What is left out stays as it is known. */
 export interface Known {
   /** The revision that the server holds. */

@@ -8,18 +8,21 @@ use std::{
 };
 
 use tauri::{
-    AppHandle, Emitter as _, Manager as _, RunEvent, Runtime, WindowEvent, async_runtime,
+    AppHandle, DragDropEvent, Emitter as _, Manager as _, RunEvent, Runtime, WebviewEvent, WindowEvent, async_runtime,
+    path::BaseDirectory,
     plugin::{self, TauriPlugin},
+    webview::PageLoadEvent,
 };
 
 use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
-    commands::{self, WindowLimits},
+    commands::{self, Pages, WindowLimits},
     config::{Config, Endpoint, Limits, Migrations, Settings},
     error::{Error, Result},
     events::Event,
     handle::{Blueprint, StorageSync},
     keychain::{self, KeySource},
+    roots::{self, Bases, Roots},
     transport::{
         Transport,
         credentials::{AuthProvider, Credentials},
@@ -61,6 +64,7 @@ pub struct Builder {
     transport: Option<Arc<dyn Transport>>,
     key_source: Option<Arc<dyn KeySource>>,
     auth: Option<Arc<dyn AuthProvider>>,
+    allowed: Vec<PathBuf>,
     data_dir: Option<PathBuf>,
     clock: Option<Arc<dyn Clock>>,
     random: Option<Arc<dyn Random>>,
@@ -139,6 +143,13 @@ impl Builder {
         self
     }
 
+    /// Allows windows to name that very file or folder, beside what `roots` of the configuration allows; may be called again. See
+    /// [`StorageSync::allow_path`], which does the same later on. A path that is not absolute stops the app at start.
+    pub fn allow_path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.allowed.push(path.into());
+        self
+    }
+
     /// The folder of the queue, made if it is not there. It must be on a local disk. If not specified: `storage-sync` in the app's data folder.
     pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(folder.into());
@@ -168,11 +179,17 @@ impl Builder {
                 let clock = Arc::clone(&blueprint.clock);
                 app.manage(sync.clone());
                 app.manage(WindowLimits::new(limits, clock));
+                app.manage(Pages::default());
                 // Never here: the app's window would wait for the disk.
                 async_runtime::spawn(sync.run(blueprint, emitter(app.clone())));
                 Ok(())
             })
             .on_event(on_event)
+            .on_page_load(|webview, load| {
+                if load.event() == PageLoadEvent::Started {
+                    page_gone(webview.app_handle(), webview.label());
+                }
+            })
             .build()
     }
 
@@ -192,6 +209,10 @@ impl Builder {
             let folder = folder.as_deref().unwrap_or(Path::new(""));
             keychain::system_keychain(&app.config().identifier, folder)
         });
+        let roots = Roots::new(&settings.roots, &bases(app), folder.clone())?;
+        for path in self.allowed {
+            roots.allow(&path).map_err(|error| Error::config("allow_path", error.to_string()))?;
+        }
         let blueprint = Blueprint {
             folder,
             key_source,
@@ -200,7 +221,7 @@ impl Builder {
             random: self.random.unwrap_or_else(|| Arc::new(SystemRandom)),
         };
         let limits = settings.limits.clone();
-        Ok((StorageSync::new(settings, Credentials::new(self.auth)), blueprint, limits))
+        Ok((StorageSync::new(settings, Credentials::new(self.auth), roots), blueprint, limits))
     }
 }
 
@@ -224,6 +245,15 @@ fn useful(migrations: Migrations, settings: &Settings) -> Result<Migrations> {
     Ok(migrations)
 }
 
+/// What the variables of `roots` stand for here.
+fn bases<R: Runtime>(app: &AppHandle<R>) -> Bases {
+    let folder = |name| {
+        let base = BaseDirectory::from_variable(name)?;
+        Some((name, app.path().resolve("", base).ok()?))
+    };
+    roots::VARIABLES.into_iter().filter_map(folder).collect()
+}
+
 /// Tells all windows that listen. A window that cannot be told has other worries.
 fn emitter<R: Runtime>(app: AppHandle<R>) -> impl Fn(Event) + Send + 'static {
     move |event| {
@@ -243,8 +273,21 @@ pub(crate) fn on_event<R: Runtime>(app: &AppHandle<R>, event: &RunEvent) {
     let Some(sync) = app.try_state::<StorageSync>() else { return };
     match event {
         RunEvent::WindowEvent { event: WindowEvent::Focused(true), .. } => sync.focused(),
+        // The second is for a window with more than one page in it.
+        RunEvent::WindowEvent { event: WindowEvent::DragDrop(DragDropEvent::Drop { paths, .. }), .. }
+        | RunEvent::WebviewEvent { event: WebviewEvent::DragDrop(DragDropEvent::Drop { paths, .. }), .. } => {
+            sync.dropped(paths);
+        }
+        RunEvent::WindowEvent { label, event: WindowEvent::Destroyed, .. } => page_gone(app, label),
         RunEvent::Exit => stop(sync.inner().clone()),
         _ => {}
+    }
+}
+
+/// What a page had under way ends when another one takes its place.
+fn page_gone<R: Runtime>(app: &AppHandle<R>, label: &str) {
+    if let Some(pages) = app.try_state::<Pages>() {
+        pages.gone(label);
     }
 }
 

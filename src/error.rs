@@ -36,6 +36,9 @@ pub enum Error {
         /// What is allowed.
         limit: u64,
     },
+    /// `path_not_allowed`: the path is not one that a window may name, or it leads to something that is not to be read.
+    #[error("{0}")]
+    PathNotAllowed(String),
     /// `quota_reached`: as many entries wait as `limits.entries` allows.
     #[error("{count} entries are waiting and the limit is {limit}: deliver or discard some, or raise `limits.entries`")]
     QuotaReached {
@@ -164,6 +167,7 @@ impl Error {
             Self::InvalidArgument(_) => "invalid_argument",
             Self::InvalidConfig { .. } => "invalid_config",
             Self::PayloadTooLarge { .. } => "payload_too_large",
+            Self::PathNotAllowed(_) => "path_not_allowed",
             Self::QuotaReached { .. } => "quota_reached",
             Self::IdConflict(_) => "id_conflict",
             Self::NotFound(_) => "not_found",
@@ -194,6 +198,11 @@ impl Error {
     /// An argument that is refused, with what to do about it.
     pub(crate) fn argument(message: impl Into<String>) -> Self {
         Self::InvalidArgument(message.into())
+    }
+
+    /// A path that is refused, with what to do about it.
+    pub(crate) fn path(message: impl Into<String>) -> Self {
+        Self::PathNotAllowed(message.into())
     }
 
     /// A configuration field that is refused.

@@ -97,8 +97,10 @@ mod engine;
 mod reference;
 mod retry;
 mod revision;
+mod roots;
 mod spool;
 mod store;
+mod transfers;
 mod triggers;
 mod wake;
 

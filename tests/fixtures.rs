@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Action, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, Flushed, KeyState, Known, Leftover,
-    Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status, WaitingFor,
+    Action, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, FileInfo, FileOptions, Flushed,
+    KeyState, Known, Leftover, Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status,
+    UploadProgress, WaitingFor,
 };
 use uuid::Uuid;
 
@@ -41,6 +42,8 @@ fn what_the_backend_answers_comes_out_as_it_went_in() {
     comes_out_as_it_went_in::<AuthRequired>("auth");
     comes_out_as_it_went_in::<SignedOut>("signed_out");
     comes_out_as_it_went_in::<Reset>("reset");
+    comes_out_as_it_went_in::<FileInfo>("file");
+    comes_out_as_it_went_in::<UploadProgress>("progress");
 }
 
 /// Every variant of an enum, from what serde says when it meets another one: the enums may grow, so no `match` outside of the crate
@@ -89,6 +92,7 @@ fn errors() -> Vec<Error> {
         Error::InvalidArgument("`key` holds control characters: remove them".into()),
         Error::InvalidConfig { field: "endpoints.form.url".into(), message: "is no URL".into() },
         Error::PayloadTooLarge { bytes: 2, limit: 1 },
+        Error::PathNotAllowed("the path leads through a link: give the path of the file itself".into()),
         Error::QuotaReached { count: 3, limit: 3 },
         Error::IdConflict(id),
         Error::NotFound(id),
@@ -156,6 +160,22 @@ fn options_of_enqueue_arrive_whole() {
         assert_eq!(options.params.keys().collect::<Vec<_>>(), names);
     }
     assert!(serde_json::from_value::<EnqueueOptions>(json!({ "contentType": "text/plain" })).is_err());
+}
+
+#[test]
+fn options_of_files_arrive_whole() {
+    for given in fixtures("enqueue_file").iter().map(|arguments| &arguments["options"]).filter(|given| !given.is_null())
+    {
+        let options: FileOptions = parse(given);
+        assert_eq!(options.name.as_deref(), given["name"].as_str());
+        assert_eq!(options.content_type.as_deref(), given["contentType"].as_str());
+        assert_eq!(options.key.as_deref(), given["key"].as_str());
+        assert_eq!((json!(options.queue), json!(options.action)), (given["queue"].clone(), given["action"].clone()));
+        for (map, name) in [(&options.params, "params"), (&options.metadata, "metadata")] {
+            assert_eq!(json!(map), if given[name].is_null() { json!({}) } else { given[name].clone() });
+        }
+        assert_eq!(json!(options.after), if given["after"].is_null() { json!([]) } else { given["after"].clone() });
+    }
 }
 
 #[test]

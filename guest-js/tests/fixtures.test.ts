@@ -15,6 +15,8 @@ import type {
   Discarded,
   EnqueueOptions,
   Entry,
+  FileInfo,
+  FileOptions,
   Filter,
   Flushed,
   Hold,
@@ -27,6 +29,7 @@ import type {
   Reset,
   SignedOut,
   Status,
+  UploadProgress,
   WaitingFor,
 } from '../types.js'
 
@@ -155,6 +158,21 @@ const bytesItem = object<{ kind: string; contentType: string; bytes: number; opt
   bytes: count,
   options,
 })
+type SentWithFile = Omit<FileOptions, 'signal' | 'onProgress'>
+const fileOptions = object<SentWithFile>(
+  {
+    key: text,
+    params: mapOf(either(either(text, flag), count)),
+    queue: oneOf(QUEUES),
+    id: uuid,
+    action: oneOf(ACTIONS),
+    after: listOf(uuid),
+    name: text,
+    contentType: text,
+    metadata: mapOf(either(either(text, flag), count)),
+  },
+  ['key', 'params', 'queue', 'id', 'action', 'after', 'name', 'contentType', 'metadata'],
+)
 const filter = object<Filter>({ state: states, kind: text, key: text, ids: listOf(uuid) }, ['state', 'kind', 'key', 'ids'])
 
 const checks: Record<string, Check<unknown>> = {
@@ -168,13 +186,25 @@ const checks: Record<string, Check<unknown>> = {
   edit: object<{ id: string; payload: Payload }>({ id: uuid, payload: json }),
   enqueue: object<{ kind: string; payload: Payload; options?: EnqueueOptions }>({ kind: text, payload: json, options }, ['options']),
   enqueue_all: object<{ entries: unknown[] }>({ entries: listOf(either(jsonItem, bytesItem)) }),
+  enqueue_file: either(
+    either(
+      object<{ kind: string; path: string; options?: SentWithFile }>({ kind: text, path: text, options: fileOptions }, ['options']),
+      object<{ kind: string; bytes: number; options: SentWithFile }>({ kind: text, bytes: count, options: fileOptions }),
+    ),
+    object<{ transfer: string; finish?: true; abort?: true }>(
+      { transfer: uuid, finish: oneOf([true]), abort: oneOf([true]) },
+      ['finish', 'abort'],
+    ),
+  ),
   entry,
   error: object<{ code: ErrorCode; message: string }>({ code: oneOf(ERROR_CODES), message: text }),
+  file: object<FileInfo>({ name: orNull(text), contentType: text, bytes: count, sha256: text, metadata: mapOf(text) }),
   flushed: object<Flushed>({ acked: count, failed: count, waiting: count }),
   known: object<Known>(
     { revision: count, canonicalId: text, exists: flag, etag: text },
     ['revision', 'canonicalId', 'exists', 'etag'],
   ),
+  progress: object<UploadProgress>({ id: uuid, sent: count, total: count, rate: count, left: orNull(count) }),
   query: object<Query>(
     { state: states, kind: text, key: text, after: uuid, limit: count },
     ['state', 'kind', 'key', 'after', 'limit'],
@@ -242,7 +272,7 @@ describe('together the fixtures show every', () => {
     ['state of a change', read<Change>('change').map(one => one.state), [...STATES, null]],
     ['choice at a sign-out', read<{ pending?: Leftover }>('sign_out').flatMap(one => one.pending ?? []), LEFTOVERS],
     // The last one is the binding's own: it says that the backend was not reached.
-    ['error code of the backend', read<{ code: ErrorCode }>('error').map(one => one.code), ERROR_CODES.filter(code => code !== 'ipc')],
+    ['error code of the backend', read<{ code: ErrorCode }>('error').map(one => one.code), ERROR_CODES.filter(code => code !== 'ipc' && code !== 'aborted')],
   ])('%s', (_, shown, all) => {
     expect(new Set(shown)).toEqual(new Set(all))
   })

@@ -20,6 +20,8 @@ export const rules = {
     // Parts.
     store: ['entry', 'error'],
     spool: ['entry', 'error'],
+    roots: ['error'],
+    transfers: ['entry', 'error'],
     transport: ['entry', 'config', 'error'],
     // What outbox and engine share, since they never name each other.
     board: ['entry', 'config', 'error', 'clock', 'wake'],
@@ -47,5 +49,7 @@ export const rules = {
     sqlx: ['store'],
     reqwest: ['transport'],
     keyring: ['keychain'],
+    cap_std: ['roots'],
+    cap_fs_ext: ['roots'],
   },
 }

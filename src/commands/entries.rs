@@ -13,7 +13,7 @@ use crate::{
     entry::{Entry, Status},
     error::{Error, Result},
     handle::StorageSync,
-    outbox::{Payload, Query},
+    outbox::{FileInfo, Payload, Query},
 };
 
 #[derive(Deserialize)]
@@ -62,6 +62,12 @@ pub(crate) async fn delivered(sync: State<'_, StorageSync>, request: Request<'_>
 pub(crate) async fn payload(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Response> {
     let One { id } = arguments(&request)?;
     answer(sync.payload(id).await?)
+}
+
+#[tauri::command]
+pub(crate) async fn file(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<FileInfo> {
+    let One { id } = arguments(&request)?;
+    sync.file(id).await
 }
 
 /// JSON as `{ contentType, json }`. Bytes as a body of their own: the length of a header (4 bytes, big endian), the header

@@ -8,10 +8,13 @@ mod conflicts;
 mod credentials;
 mod enqueue;
 mod entries;
+mod files;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod fuzz;
 mod keys;
 mod limit;
+mod pages;
+mod progress;
 mod scope;
 mod steer;
 #[cfg(test)]
@@ -20,6 +23,7 @@ mod tests;
 use tauri::{Runtime, ipc::Invoke};
 
 pub(crate) use limit::WindowLimits;
+pub(crate) use pages::Pages;
 
 /// All commands; `build.rs` names the same ones, and each has its permissions in `permissions/`.
 pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync + 'static {
@@ -35,12 +39,15 @@ pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync 
         credentials::sign_out,
         enqueue::enqueue,
         entries::delivered,
+        entries::file,
         entries::get,
         entries::list,
         entries::payload,
         entries::status,
+        files::enqueue_file,
         keys::reset_encrypted_data,
         keys::rotate_key,
+        progress::progress,
         steer::discard,
         steer::flush,
         steer::pause,

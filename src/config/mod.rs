@@ -59,6 +59,11 @@ pub struct Config {
     pub limits: Limits,
     /// How long what is settled is kept. Default: [`Retention::default`].
     pub retention: Retention,
+    /// Which files windows may name by their path, as patterns: a folder that Tauri knows (`$PICTURE`, `$HOME`, …) or an absolute path, and
+    /// below it names in which `*` stands for anything within a name, `**` for any folders, `?` for one character and `[a-z]` for one of
+    /// several. What is hidden (`.name`) has to be named. A `!` in front denies, and denying wins. The folder that a variable stands for and
+    /// the fixed beginning of an absolute path may be reached through links; nothing below may. Default: none.
+    pub roots: Vec<String>,
 }
 
 impl Config {

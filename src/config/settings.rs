@@ -19,6 +19,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long what is settled is kept.
     pub retention: Retention,
+    /// Which files windows may name by their path, as written; whoever opens them checks it.
+    pub roots: Vec<String>,
     /// How payloads of older versions of the app become what this one sends.
     pub migrations: Migrations,
     endpoints: BTreeMap<String, Endpoint>,
@@ -51,6 +53,7 @@ impl Settings {
             retry: config.retry,
             limits: config.limits,
             retention: config.retention,
+            roots: config.roots,
             migrations: Migrations::default(),
             endpoints,
             base_url: RwLock::new(base_url),

@@ -6,7 +6,12 @@
 mod assembly;
 mod credentials;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -23,6 +28,7 @@ use crate::{
         Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload,
         ProgressReceiver, Query, Reset, Resolution, Rotated, Selection,
     },
+    roots::{Opened, Roots},
     transport::credentials::Credentials,
     triggers::Triggers,
     wake::{Wake, WakeSignal},
@@ -51,6 +57,7 @@ pub struct StorageSync {
 struct Shared {
     settings: Arc<Settings>,
     credentials: Credentials,
+    roots: Roots,
     wake: WakeSignal,
     phase: watch::Sender<Phase>,
 }
@@ -66,10 +73,11 @@ enum Phase {
 }
 
 impl StorageSync {
-    pub(crate) fn new(settings: Arc<Settings>, credentials: Credentials) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, credentials: Credentials, roots: Roots) -> Self {
         let supported = !cfg!(any(target_os = "android", target_os = "ios"));
         let phase = if supported { Phase::Opening } else { Phase::Failed(Error::UnsupportedPlatform) };
-        let shared = Shared { settings, credentials, wake: WakeSignal::default(), phase: watch::Sender::new(phase) };
+        let shared =
+            Shared { settings, credentials, roots, wake: WakeSignal::default(), phase: watch::Sender::new(phase) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -330,6 +338,26 @@ impl StorageSync {
         self.shared.settings.set_base_url(url)?;
         self.shared.wake.wake(Wake::Changed);
         Ok(())
+    }
+
+    /// Allows windows to name that very file or folder, as long as the app runs, beside what `roots` of the configuration allows: for a
+    /// path that Rust code knows to be the user's choice. What is in a folder is not allowed by it. What a user drops on a window is allowed
+    /// by that.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a path that is not absolute, holds `..` or is otherwise none that a window could name.
+    pub fn allow_path(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.shared.roots.allow(path.as_ref())
+    }
+
+    /// Opens a file that a window names. Waits for the disk.
+    pub(crate) fn open_path(&self, path: &str) -> Result<Opened> {
+        self.shared.roots.open_file(path)
+    }
+
+    /// A user dropped these on a window.
+    pub(crate) fn dropped(&self, paths: &[PathBuf]) {
+        self.shared.roots.dropped(paths);
     }
 
     /// The verbs, once the queue is open.

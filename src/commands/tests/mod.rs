@@ -2,6 +2,7 @@
 
 mod accounts;
 mod decisions;
+mod files;
 mod hostile;
 mod scope;
 
@@ -32,17 +33,20 @@ use zeroize::Zeroizing;
 
 use crate::{
     Builder, Config, KeySource, SourceError, StorageSyncExt as _,
-    transport::{Answer, Delivery, Learned, Outcome, Request, Transport},
+    transport::{Answer, Delivery, Learned, Outcome, Request, Transport, upload::Upload},
 };
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 25] = [
     "enqueue",
     "enqueue_all",
+    "enqueue_file",
     "observe",
     "status",
     "list",
     "get",
     "payload",
+    "file",
+    "progress",
     "retry",
     "discard",
     "edit",
@@ -106,6 +110,19 @@ impl Transport for Server {
         self.0.lock().unwrap().push(request);
         Box::pin(async { Answer::from(outcome) })
     }
+
+    fn upload(&self, mut upload: Upload) -> Delivery<'_> {
+        Box::pin(async move {
+            let length = upload.source.len();
+            while (upload.request.body.len() as u64) < length {
+                let piece = upload.source.read_at(upload.request.body.len() as u64, 64 * 1024).await.unwrap();
+                upload.request.body.extend(piece);
+                upload.on.sent(upload.request.body.len() as u64);
+            }
+            self.0.lock().unwrap().push(upload.request);
+            Outcome::Acked { status: 200, learned: Learned::default() }.into()
+        })
+    }
 }
 
 /// What the permission files say, as an app that is built gets it.
@@ -122,7 +139,11 @@ struct Bench {
     window: WebviewWindow<MockRuntime>,
     server: Server,
     place: Place,
+    told: Told,
 }
+
+/// What was told through channels, each by its number.
+type Told = Arc<Mutex<Vec<(u32, Value)>>>;
 
 /// What outlives an app.
 #[derive(Clone)]
@@ -169,9 +190,19 @@ fn start_with(place: Place, capabilities: &[Value], config: Option<Value>, build
     }
     let server = Server::default();
     let builder = builder.data_dir(place.folder.path()).key_source(place.keys.clone()).transport(server.clone());
-    let app = mock_builder().plugin(builder.build()).build(context).map_err(|error| error.to_string())?;
+    let told = Told::default();
+    let tell = Arc::clone(&told);
+    let app = mock_builder()
+        .plugin(builder.build())
+        .channel_interceptor(move |_, channel, _, body| {
+            let InvokeResponseBody::Json(json) = body else { return false };
+            tell.lock().unwrap().push((channel.0, serde_json::from_str(json).unwrap()));
+            true
+        })
+        .build(context)
+        .map_err(|error| error.to_string())?;
     let window = WebviewWindowBuilder::new(&app, "main", tauri::WebviewUrl::default()).build().unwrap();
-    Ok(Bench { app, window, server, place })
+    Ok(Bench { app, window, server, place, told })
 }
 
 fn form() -> Option<Value> {
@@ -243,6 +274,7 @@ fn every_command_has_a_permission_and_the_default_has_the_harmless_ones() {
             "status",
             "list",
             "get",
+            "progress",
             "retry",
             "conflicts",
             "conflicts_read",
