@@ -1,4 +1,4 @@
-// The scripted demonstration: a draft and its photo are saved while the backend is down, and arrive when it is up; then the same
+// The scripted demonstration: a draft, its photo and files are saved while the backend is down, and arrive when it is up; then the same
 // listing is changed on two devices.
 //
 // usage: node demo.mjs APP BACKEND FOLDER    inside scripts/with-desktop
@@ -33,6 +33,14 @@ function picture(name) {
   tell(`        picture: ${file}`)
 }
 
+/** Every chunk takes a moment, or the pictures would be too late. */
+async function slowly(url) {
+  const rule = { fault: { type: 'slow', ms: 700 }, scope: { kind: 'files', method: 'PATCH' } }
+  const headers = { 'Content-Type': 'application/json' }
+  const add = () => fetch(`${url}/__control/rules`, { method: 'POST', headers, body: JSON.stringify(rule) })
+  await until('the backend to listen', async () => (await add()).ok)
+}
+
 async function badges(page) {
   const names = ['pending', 'inflight', 'acked', 'failed']
   const counts = await Promise.all(names.map(async (name) => `${name} ${await page.text(`badge-${name}`)}`))
@@ -59,11 +67,49 @@ await page.type('photo-file', photo)
 tell(`A photo is added: "${await page.shows('row-why', (text) => text.startsWith('Waits until'))}".`)
 picture('1-pending')
 
+// What a user would drop on the window: a picture and a video, made by the page.
+await page.run(`
+  const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 480 })
+  const pen = canvas.getContext('2d')
+  const sky = pen.createLinearGradient(0, 0, 640, 480)
+  sky.addColorStop(0, '#f6c667')
+  sky.addColorStop(1, '#b1552f')
+  pen.fillStyle = sky
+  pen.fillRect(0, 0, 640, 480)
+  pen.fillStyle = '#3a2618'
+  pen.fillRect(300, 190, 40, 230)
+  pen.beginPath()
+  pen.moveTo(220, 200)
+  pen.lineTo(420, 200)
+  pen.lineTo(370, 90)
+  pen.lineTo(270, 90)
+  pen.fill()
+  canvas.toBlob(blob => {
+    const video = new Uint8Array(24 << 20)
+    for (let at = 0; at < video.length; at += 65536) crypto.getRandomValues(video.subarray(at, at + 65536))
+    const chosen = new DataTransfer()
+    chosen.items.add(new File([blob], 'Brass lamp.png', { type: 'image/png' }))
+    chosen.items.add(new File([video], 'All around the lamp.mp4', { type: 'video/mp4' }))
+    const picker = document.querySelector('[data-testid=file-picker]')
+    picker.files = chosen.files
+    picker.dispatchEvent(new Event('change'))
+  })`)
+await page.shows('badge-pending', (text) => text === '4')
+await page.shows('file-state', (text) => text.startsWith('Saved on this device ·'))
+tell(`A picture and a video of 24 MiB are dropped. Badges: ${await badges(page)}.`)
+await page.scrollTo('file-list')
+picture('2-files')
+
 start(backend, ['--port', String(port), '--folder', received, '--compare-revisions'])
 tell('The backend is started. Nothing is clicked.')
-await page.shows('badge-acked', (text) => text === '2')
+await slowly(url)
+await page.shows('file-state', (text) => text.includes(' sent'))
+tell(`The upload: "${await page.text('file-state')}".`)
+picture('3-uploading')
+await fetch(`${url}/__control/clear`, { method: 'POST' })
+await page.shows('badge-acked', (text) => text === '4')
 tell(`Badges: ${await badges(page)}. "${await page.text('row-why')}".`)
-picture('2-delivered')
+picture('4-delivered')
 
 const listings = await until('the backend to answer', async () => (await fetch(`${url}/listings`)).json())
 tell(`The backend holds: ${JSON.stringify(listings)}`)
@@ -74,9 +120,9 @@ tell('The listing is changed on another device.')
 await page.type('field-title', ', with a dimmer')
 await page.shows('conflict-keep-mine', (text) => text === 'Keep mine')
 tell(`Here it says "${await page.text('conflict-mine-title')}", there "${await page.text('conflict-theirs-title')}".`)
-picture('3-conflict')
+picture('5-conflict')
 await page.click('conflict-keep-mine')
 await page.shows('saved', (text) => text === 'Saved on this device and on the server')
 tell('"Keep mine" is pressed, and the server has it.')
-picture('4-decided')
+picture('6-decided')
 process.exit(0)

@@ -46,6 +46,16 @@ export class Page {
     await send('POST', `${await this.#find(id)}/click`, {})
   }
 
+  /** Runs a script in the page. */
+  async run(script) {
+    await send('POST', `${this.#url}/execute/sync`, { script, args: [] })
+  }
+
+  /** Brings the element into view. */
+  async scrollTo(id) {
+    await this.run(`document.querySelector('[data-testid="${id}"]').scrollIntoView({ block: 'center' })`)
+  }
+
   /** Waits until the element shows a text that passes `is`, and answers it. */
   async shows(id, is) {
     return until(`${id} to change`, async () => {

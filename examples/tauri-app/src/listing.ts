@@ -49,6 +49,11 @@ export async function showListing(backend: string): Promise<void> {
   await attempt(() => restore(backend))
 }
 
+/** The listing that is open. */
+export function listingKey(): string {
+  return key
+}
+
 function newKey(): string {
   return `L-${crypto.randomUUID().slice(0, 8)}`
 }

@@ -5,6 +5,7 @@ import { showBackend } from './backend'
 import { showConflicts } from './conflict'
 import { showDelivery } from './delivery'
 import { attempt } from './dom'
+import { showFiles } from './files'
 import { showListing } from './listing'
 import { showQueue } from './queue'
 
@@ -16,4 +17,5 @@ await attempt(async () => {
   showBackend(backend)
   await showListing(backend)
   await showConflicts(backend)
+  showFiles()
 })

@@ -45,7 +45,7 @@ const REASON_WORDS: Record<Reason, string> = {
   'parent-gone': 'What it belongs to was removed',
 }
 
-const KIND_WORDS: Record<string, string> = { form: 'Listing', note: 'Note', photo: 'Photo' }
+const KIND_WORDS: Record<string, string> = { form: 'Listing', note: 'Note', photo: 'Photo', file: 'File' }
 
 /** What an entry is about. */
 export function whatOf(entry: Entry): string {
@@ -119,8 +119,21 @@ export function clock(at: number): string {
   return date.toLocaleString([], today ? { timeStyle: 'medium' } : { dateStyle: 'medium', timeStyle: 'short' })
 }
 
+/** How long something takes. */
+export function timeOf(ms: number): string {
+  const seconds = Math.max(1, Math.round(ms / 1000))
+  if (seconds < 100) return `${seconds} s`
+  const minutes = Math.round(seconds / 60)
+  return minutes < 100 ? `${minutes} min` : `${Math.round(minutes / 60)} h`
+}
+
 export function sizeOf(bytes: number): string {
-  return bytes < 1024 ? `${bytes} bytes` : `${(bytes / 1024).toFixed(1)} KiB`
+  if (bytes < 1024) return `${bytes} bytes`
+  const units = ['KiB', 'MiB', 'GiB', 'TiB']
+  let size = bytes / 1024
+  let unit = 0
+  for (; size >= 1024 && unit < units.length - 1; unit++) size /= 1024
+  return `${size.toFixed(size < 100 ? 1 : 0)} ${units[unit]}`
 }
 
 function shortened(id: string): string {
