@@ -200,7 +200,7 @@ mod tests {
             (InvokeBody::Json(json!({})), &[], "kind"),
             (InvokeBody::Json(json!({ "kind": "file" })), &[], "path"),
             (InvokeBody::Json(json!({ "kind": "file", "path": 5 })), &[], "`path`"),
-            (InvokeBody::Json(json!({ "kind": "file", "path": "/a", "bytes": "s3cret" })), &[], "path"),
+            (InvokeBody::Json(json!({ "kind": "file", "path": "/a", "bytes": 7 })), &[], "path"),
             (InvokeBody::Json(json!({ "kind": "file", "bytes": -1 })), &[], "`bytes`"),
             (InvokeBody::Json(json!({ "kind": "file", "bytes": "s3cret" })), &[], "`bytes`"),
             (InvokeBody::Json(json!({ "kind": "file", "path": "/a", "options": { "nmae": "s3cret" } })), &[], "nmae"),

@@ -19,7 +19,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct Asked {
     #[serde(default)]
-    channel: Option<JavaScriptChannelId>,
+    channel: Option<String>,
     /// Of that entry only.
     #[serde(default)]
     id: Option<Uuid>,
@@ -43,6 +43,8 @@ pub(crate) async fn progress<R: Runtime>(
             Ok(None)
         }
         Asked { channel: Some(channel), id, stop: None } => {
+            let channel: JavaScriptChannelId =
+                channel.parse().map_err(|_| Error::argument("`channel`: give a channel of tauri's"))?;
             let mut receiver = sync.progress().await?;
             let channel: Channel<Vec<UploadProgress>> = channel.channel_on(webview);
             let task = async_runtime::spawn(async move {

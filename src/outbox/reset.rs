@@ -66,10 +66,22 @@ impl Outbox {
         store.leave(&account, false, false, self.now()).await?;
         tracing::warn!(file = %file.display(), "a queue whose key is lost was given up; a copy is kept");
         self.remove_rows_of(&account).await?;
+        self.new_key_of(&account).await;
         self.status_changed();
         self.wake(Wake::Changed).await;
         self.parts().wake.wake(Wake::Keychain);
         Ok(Reset { file, given_up: counts.pending + counts.inflight + counts.failed })
+    }
+
+    /// The new key is there when the next one enqueues. Whoever asked for the old one meanwhile may still be answered that it is missing,
+    /// and so may this, once: what is asked after that answer is asked anew. What else stands in the way is said by the next `enqueue`.
+    async fn new_key_of(&self, account: &str) {
+        for _ in 0..3 {
+            match self.master_key(account).await {
+                Err(Error::KeyMissing | Error::KeyMismatch) => {}
+                _ => return,
+            }
+        }
     }
 
     /// What the copy of the database names in the spool stays in a folder beside it.

@@ -59,6 +59,10 @@ pub(super) fn file<'a>(
         let wrong = match name.len() {
             0 => "is empty: leave it out".to_owned(),
             bytes if bytes > NAME_BYTES => format!("has {bytes} bytes and may have {NAME_BYTES}: shorten it"),
+            // Servers make paths and headers of it.
+            _ if name.contains(|char: char| char.is_control() || char == '/') => {
+                "has a slash or control characters: give the file's own name, without its folder".to_owned()
+            }
             _ => String::new(),
         };
         if !wrong.is_empty() {

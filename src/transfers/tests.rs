@@ -11,8 +11,11 @@ use super::*;
 
 const PAGE: &str = "main";
 
+/// What was read, or why it was not.
+type Read = std::result::Result<Vec<u8>, std::io::ErrorKind>;
+
 /// Reads everything, and tells what that was.
-fn reading() -> (impl FnOnce(Pieces) -> Work, oneshot::Receiver<Result<Vec<u8>, std::io::ErrorKind>>) {
+fn reading() -> (impl FnOnce(Pieces) -> Work, oneshot::Receiver<Read>) {
     let (tell, told) = oneshot::channel();
     let work = |mut pieces: Pieces| {
         let work: Work = Box::pin(async move {

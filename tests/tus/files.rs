@@ -352,11 +352,14 @@ async fn small_entries_pass_large_files_by() {
     let mut config = config(&server.url());
     config["retry"]["uploads"] = json!(1);
     let device = Device::start(folder.path(), config).await;
+    device.outbox.pause().await.unwrap();
     let mut large = Vec::new();
     for _ in 0..3 {
         large.push(device.enqueue("video", &content(6 * MIB), named("a.mp4")).await);
     }
-    device.sent(large[0], 1).await;
+    // Who listens first misses nothing of an upload that is quick.
+    let (_, resumed) = tokio::join!(device.sent(large[0], 1), device.outbox.resume());
+    resumed.unwrap();
     let small = device.enqueue("video", &content(1000), named("b.mp4")).await;
     device.acked(small).await;
     let under_way = device.outbox.get(large[2]).await.unwrap();

@@ -21,6 +21,7 @@ fn a_window_has_what_its_own_capability_gives_it_and_no_more() {
         "status",
         "list",
         "get",
+        "progress",
         "retry",
         "conflicts",
         "conflicts_read",
