@@ -31,7 +31,7 @@ async fn save(app: &App, title: &str) {
 
 #[tokio::test]
 async fn a_locked_keychain_is_said_in_words_and_unlocking_it_delivers_what_waits() {
-    let _desktop = Desktop::take().await;
+    let desktop = Desktop::take().await;
     let keychain = Keychain::open().await;
     let backend = backend::away().await;
     let installation = Installation::new(&backend.url());
@@ -55,6 +55,7 @@ async fn a_locked_keychain_is_said_in_words_and_unlocking_it_delivers_what_waits
     app.shows(page::PENDING, "0").await;
     app.shows(page::KEY_NOTICE, "").await;
     backend::applied_each_once(&backend);
+    desktop.end_prompt().await;
 }
 
 #[tokio::test]

@@ -65,6 +65,16 @@ impl Desktop {
         .await;
     }
 
+    /// Ends the keychain's prompt, if it stands there: it keeps the keyboard to itself, whatever became of the keychain.
+    pub async fn end_prompt(&self) {
+        wait_for("the prompt to be gone", async || {
+            let prompts = xdotool(&["search", "--onlyvisible", "--name", "Unlock Login Keyring"]);
+            prompts.lines().for_each(|prompt| drop(xdotool(&["windowkill", prompt])));
+            prompts.is_empty().then_some(()).ok_or_else(|| "it is still shown".to_owned())
+        })
+        .await;
+    }
+
     /// Another program's window, which takes the focus away.
     pub async fn distraction(&self) -> Distraction {
         let program = Command::new("xterm")
