@@ -288,7 +288,9 @@ impl Ledger {
                 if held.1 == wire.device {
                     return (held.0 > lane.own).then_some(Expected::Renewed);
                 }
-                if self.restored {
+                // A process that ended between a claim and its request leaves an entry that nobody has seen, and that may have been sent all
+                // the same; and one that ended before a commit forgot what it had heard.
+                if self.restored || self.killed {
                     return None;
                 }
                 let overwrites = wire.kind == "memo" && !before.open;
