@@ -73,7 +73,11 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), SourceError> {
 pub(super) fn alone(folder: &Path) -> Result<File, SourceError> {
     let lock = || {
         make_folder(folder)?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(folder.join("lock"))?;
         file.lock()?;
         Ok(file)
     };
