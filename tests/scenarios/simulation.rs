@@ -192,15 +192,15 @@ fn a_seed_repeats_its_history() {
 
 #[test]
 fn every_promise_holds_against_a_server_that_keeps_keys_and_compares_revisions() {
-    histories(Mode::Full, 800);
+    histories(Mode::Full, 120);
 }
 
 #[test]
 fn nothing_is_applied_twice_by_a_server_that_only_compares_revisions() {
-    histories(Mode::Compares, 450);
+    histories(Mode::Compares, 120);
 }
 
 #[test]
 fn nothing_is_lost_at_a_server_that_neither_keeps_keys_nor_compares() {
-    histories(Mode::Neither, 350);
+    histories(Mode::Neither, 120);
 }

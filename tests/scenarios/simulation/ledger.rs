@@ -61,6 +61,8 @@ pub struct Promise {
     pub open: bool,
     /// The server has said that what went under that key was not applied.
     pub spent: bool,
+    /// Whether it was spent is not known to its device, which died in between.
+    pub unsure: bool,
     pub acked: bool,
     pub canonical_id: Option<String>,
     /// The highest revision that the device had certainly seen of the thing when this was enqueued.
@@ -134,6 +136,7 @@ impl Ledger {
             frozen: None,
             open: false,
             spent: false,
+            unsure: false,
             acked: false,
             canonical_id: None,
             base,
@@ -265,10 +268,12 @@ impl Ledger {
                 let seen = learned.revision.unwrap_or(0).max(wire.revision);
                 self.observed(&lane_name, seen);
             }
-            Outcome::Busy { possibly_applied: false, .. } | Outcome::Collision { .. } => promise.settled(before.open),
+            Outcome::Busy { possibly_applied: false, .. } | Outcome::Collision { .. } => {
+                promise.settled(before.open, self.killed)
+            }
             Outcome::Refused { status } => {
                 // An application judges the content itself; anybody on the way refuses a request as such.
-                promise.settled(before.open && ![400, 409, 412, 422].contains(status));
+                promise.settled(before.open && ![400, 409, 412, 422].contains(status), self.killed);
             }
             Outcome::Conflict { learned, .. } => {
                 let held = (learned.revision.unwrap_or(0), learned.device.clone().unwrap_or_default());
@@ -308,8 +313,9 @@ impl Ledger {
 }
 
 impl Promise {
-    fn settled(&mut self, open: bool) {
-        (self.open, self.spent) = (open, !open);
+    /// A process that ended between a claim and its request leaves an entry that may have been sent, for all that it knows: its key stays.
+    fn settled(&mut self, open: bool, killed: bool) {
+        (self.open, self.spent, self.unsure) = (open, !open, killed);
     }
 
     fn wrong(&self, wire: &Wire, same_key: bool) -> Option<String> {
@@ -319,7 +325,7 @@ impl Promise {
         if self.acked {
             return Some("the server had acknowledged it".into());
         }
-        if same_key && self.spent {
+        if same_key && self.spent && !self.unsure {
             return Some("the server has refused what went under this key".into());
         }
         if same_key && self.draft.kind == "order" && self.open && !self.forced {
