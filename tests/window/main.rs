@@ -5,7 +5,6 @@ mod accounts;
 mod by_hand;
 mod conflicts;
 mod drafts;
-mod files;
 mod smoke;
 mod support;
 mod triggers;

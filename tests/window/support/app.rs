@@ -1,6 +1,6 @@
 //! The example app in a real window, driven through WebDriver as a user would.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use fantoccini::wd::Capabilities;
@@ -26,11 +26,6 @@ impl Installation {
             backend: backend.to_owned(),
             keep_alive: false,
         }
-    }
-
-    /// Where its data is; the app's own folder is in it.
-    pub fn data(&self) -> &Path {
-        self.data.path()
     }
 
     /// The app stays when its last window closes, as one with a tray icon does.
@@ -174,11 +169,6 @@ impl App {
             vec![json!(format!("plugin:storage-sync|{command}")), json!(bytes), headers],
         )
         .await
-    }
-
-    /// Runs a script in the page.
-    pub async fn run(&self, script: &str, arguments: Vec<Value>) {
-        self.client.execute(script, arguments).await.unwrap_or_else(|error| panic!("the script fails: {error}"));
     }
 
     /// The whole screen with the app on it.
