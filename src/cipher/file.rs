@@ -65,7 +65,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Bytes of a chunk. Measured with files of 1 GiB: smaller ones cost more calls, larger ones leave the processor's cache and are no faster.
+    /// Bytes of a chunk. Smaller ones would cost more calls, larger ones more memory.
     pub const SIZE: u32 = 64 * 1024;
     /// Bytes that a chunk grows by when it is sealed.
     pub const OVERHEAD: usize = TAG;
