@@ -15,7 +15,7 @@ use crate::{
     cipher::{KeyId, MasterKey},
     config::{IfUnknown, Retention},
     entry::{KeyState, WaitingFor},
-    error::Result,
+    error::{Error, Result},
     keychain::KeyRecord,
     store::{Claim, Head, Keep, Loaded, Verdict},
 };
@@ -340,9 +340,14 @@ impl Drain {
         let (account, wall) = (self.account.clone(), self.parts.clock.wall());
         self.key.ask(Box::pin(async move {
             let record = || async {
-                let (id, _) = store.key_record(&account).await?;
-                // There was something to send when this was asked. Should it be gone by now, with its account, no key is made for nobody.
-                Ok(KeyRecord { id: id.map(KeyId), encrypted_rows: true })
+                let (id, encrypted_rows) = store.key_record(&account).await?;
+                // There was something to send when this was asked, and it is gone by now, with its account: no key is made for nobody. Nor is
+                // one missing: whoever waits for this answer in order to enqueue makes the first.
+                if id.is_none() && !encrypted_rows {
+                    Err(Error::SignedOut)
+                } else {
+                    Ok(KeyRecord { id: id.map(KeyId), encrypted_rows: true })
+                }
             };
             let keep = |id: KeyId| {
                 let (store, account) = (store.clone(), account.clone());
