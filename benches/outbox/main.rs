@@ -73,8 +73,10 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let mut report = Report { failed: 0 };
     runtime.block_on(async {
-        if wanted("enqueue") {
+        if wanted("enqueue-many") {
             enqueue::many_callers(&mut report).await;
+        }
+        if wanted("enqueue-one") {
             enqueue::one_caller(&mut report).await;
         }
         if wanted("drain") {

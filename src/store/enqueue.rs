@@ -9,7 +9,7 @@ use super::{
     Existing, Inserted, NewEntry,
     fault::Fault,
     feed::{self, Changed},
-    relations, spooled,
+    relations, single, spooled,
     sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, padded, places, rows},
     tx::Tx,
     writer::Job,
@@ -39,7 +39,8 @@ END;";
 
 /// Called once per write connection.
 pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    sqlx::raw_sql(SET_UP).execute(connection).await?;
+    sqlx::raw_sql(SET_UP).execute(&mut *connection).await?;
+    sqlx::raw_sql(single::SET_UP).execute(connection).await?;
     Ok(())
 }
 
@@ -161,15 +162,23 @@ pub(super) async fn commit_plain(
         job.answer = Some(Ok(vec![Inserted::New; entries.len()]));
     }
     let mut batch = Batch::default();
-    batch.push("BEGIN IMMEDIATE");
-    push_inserts(&mut batch, device, &inserts);
-    for (account, most) in quotas {
-        batch.push("INSERT INTO temp.quota (account, most) VALUES (?, ?)");
-        batch.bind(account.to_owned()).bind_u64(most);
-    }
-    batch.push("COMMIT");
     // An entry without a key changes no other one.
     let keyed = inserts.iter().any(|insert| insert.entry.key.is_some());
+    match inserts.as_slice() {
+        [Insert { entry, now }] => {
+            let most = quotas.get(entry.account.as_str()).copied().unwrap_or(u64::MAX);
+            single::push(&mut batch, device, entry, most, *now);
+        }
+        _ => {
+            batch.push("BEGIN IMMEDIATE");
+            push_inserts(&mut batch, device, &inserts);
+            for (account, most) in quotas {
+                batch.push("INSERT INTO temp.quota (account, most) VALUES (?, ?)");
+                batch.bind(account.to_owned()).bind_u64(most);
+            }
+            batch.push("COMMIT");
+        }
+    }
     let feed = keyed.then(|| feed::push_changes(&mut batch));
     let answers = batch.run(connection).await?;
     let mut changes: Vec<Changed> = inserts.iter().map(Insert::change).collect();

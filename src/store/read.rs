@@ -6,9 +6,8 @@ use sqlx::{Sqlite, pool::PoolConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
-    Filter, FormerKey, Head, Loaded, LoadedFile, Row, SealedPayload, Store, Thing,
+    FormerKey, Head, Loaded, LoadedFile, Row, SealedPayload, Store, Thing,
     fault::Fault,
-    filter::Condition,
     spooled,
     sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
 };
@@ -23,7 +22,7 @@ const CHUNK: usize = 1000;
 const REOPENING: Duration = Duration::from_millis(20);
 
 /// What a [`Row`] is made of. The head of the lane is what a row behind it waits for.
-const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
+pub(super) const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
     e.revision, e.canonical_id, e.successor, e.content_type, e.bytes, e.created_at, e.updated_at, \
     e.action, e.lost, e.notice, (SELECT f.uploaded FROM files f WHERE f.seq = e.seq) AS uploaded, \
     (SELECT group_concat(hex(d.parent)) FROM dependencies d WHERE d.seq = e.seq) AS after, \
@@ -48,11 +47,11 @@ impl Store {
         }
     }
 
-    async fn ask_one(&self, batch: Batch) -> Result<Vec<SqliteRow>> {
+    pub(super) async fn ask_one(&self, batch: Batch) -> Result<Vec<SqliteRow>> {
         Ok(self.ask(batch).await?.pop().unwrap_or_default())
     }
 
-    fn read<T>(&self, rows: &[SqliteRow], read: impl Fn(&SqliteRow) -> Result<T, Fault>) -> Result<Vec<T>> {
+    pub(super) fn read<T>(&self, rows: &[SqliteRow], read: impl Fn(&SqliteRow) -> Result<T, Fault>) -> Result<Vec<T>> {
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|fault| self.shared.failed(fault))
     }
 
@@ -149,49 +148,6 @@ impl Store {
         batch.bind_id(id).bind(account.to_owned());
         let rows = self.ask_one(batch).await?;
         Ok(self.read(&rows, |found| Ok((row(found)?, sealed(found)?)))?.pop())
-    }
-
-    pub(super) async fn read_list(
-        &self,
-        account: &str,
-        filter: &Filter,
-        after: Option<Uuid>,
-        limit: u32,
-    ) -> Result<Vec<Row>> {
-        filter.check()?;
-        let before = match after {
-            Some(id) => self.read_row(account, id).await?.ok_or(Error::NotFound(id))?.seq,
-            None => i64::MAX,
-        };
-        let condition = Condition::new(account, filter);
-        let mut batch = Batch::default();
-        let mut arms = Vec::new();
-        // One arm per state, each in order by an index of its own: merged, not sorted, however many rows match.
-        for state in super::STATES.into_iter().filter(|state| filter.wants(*state)) {
-            arms.push(format!(
-                "SELECT seq FROM entries WHERE state = '{}' AND seq < ? AND {}",
-                state.as_str(),
-                condition.text
-            ));
-        }
-        if arms.is_empty() {
-            return Ok(Vec::new());
-        }
-        if arms.len() == super::STATES.len() {
-            // All states are the table itself.
-            arms = vec![format!("SELECT seq FROM entries WHERE seq < ? AND {}", condition.text)];
-        }
-        batch.push(&format!(
-            "SELECT {ROW} FROM entries e WHERE e.seq IN (SELECT seq FROM ({} ORDER BY seq DESC LIMIT ?)) ORDER BY e.seq DESC",
-            arms.join(" UNION ALL ")
-        ));
-        for _ in &arms {
-            batch.bind(before);
-            condition.bind(&mut batch);
-        }
-        batch.bind(i64::from(limit));
-        let rows = self.ask_one(batch).await?;
-        self.read(&rows, row)
     }
 
     pub(super) async fn read_key_record(&self, account: &str) -> Result<(Option<[u8; 16]>, bool)> {
@@ -321,7 +277,7 @@ fn queue(row: &SqliteRow) -> Result<Queue, Fault> {
     Queue::parse(get(row, "queue")?).ok_or_else(|| Fault::damaged("queue"))
 }
 
-fn row(row: &SqliteRow) -> Result<Row, Fault> {
+pub(super) fn row(row: &SqliteRow) -> Result<Row, Fault> {
     let state = State::parse(get(row, "state")?).ok_or_else(|| Fault::damaged("state"))?;
     let possibly_sent = get::<i64>(row, "possibly_sent")? != 0;
     let uploaded = get::<Option<i64>>(row, "uploaded")?;

@@ -7,6 +7,7 @@ use super::{
     fault::Fault,
     filter::Condition,
     leave,
+    list::{BEHIND, DUE},
     sql::{Batch, get_id},
     tx::Tx,
 };
@@ -73,8 +74,11 @@ pub(super) async fn retry(tx: &mut Tx<'_>, Retry { account, filter, force, now }
     let which = &condition.text;
     let mut numbers = Vec::new();
     if filter.wants(State::Pending) {
-        numbers
-            .push(tx.batch.push(&format!("SELECT id FROM entries WHERE state = 'pending' AND {which} ORDER BY seq")));
+        numbers.push(tx.batch.push(&format!(
+            "SELECT id FROM (SELECT seq, id FROM entries WHERE {DUE} AND {which} UNION ALL \
+                 SELECT seq, id FROM entries WHERE {BEHIND} AND {which}) ORDER BY seq"
+        )));
+        condition.bind(&mut tx.batch);
         condition.bind(&mut tx.batch);
     }
     if filter.wants(State::Failed) {

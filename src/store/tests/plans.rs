@@ -74,11 +74,12 @@ async fn every_statement_of_the_feed_uses_an_index() {
 #[tokio::test]
 async fn lists_of_what_is_not_settled_are_merged_from_indexes() {
     let fixture = Fixture::new().await;
-    let arms = ["pending", "inflight", "failed"]
-        .map(|state| format!("SELECT seq FROM entries WHERE state = '{state}' AND seq < ? AND account = ?"));
+    let due = format!("{} AND kind = ?", list::DUE);
+    let arms = [list::BEHIND, &due, "state = 'inflight'", "state = 'failed'"]
+        .map(|arm| format!("SELECT seq FROM entries WHERE {arm} AND seq < ? AND account = ?"));
     let found =
         plan(&mut fixture.peek().await, &format!("{} ORDER BY seq DESC LIMIT ?", arms.join(" UNION ALL "))).await;
-    for index in ["entries_pending", "entries_inflight", "entries_failed", "MERGE"] {
+    for index in ["entries_behind", "entries_due", "entries_inflight", "entries_failed", "MERGE"] {
         assert!(found.contains(index), "{found}");
     }
     assert!(!found.contains("SCAN") && !found.contains("TEMP B-TREE"), "{found}");
