@@ -111,7 +111,7 @@ pub mod testing {
     macro_rules! parts {
         ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
     }
-    parts!(board cipher clock config engine fuzz keychain outbox spool store transport triggers wake);
+    parts!(board cipher clock config engine fuzz keychain outbox roots spool store transport triggers wake);
 }
 
 use tauri::{Manager, Runtime, plugin::TauriPlugin};
@@ -120,19 +120,20 @@ use tauri::{Manager, Runtime, plugin::TauriPlugin};
 pub use self::{
     builder::Builder,
     config::{
-        Ack, Body, CanonicalId, Config, Endpoint, IfUnknown, Limits, OnConflict, Preconditions, Retention, Retry,
-        Route, Template,
+        Ack, Body, CanonicalId, Config, Endpoint, Folders, IfUnknown, Limits, OnConflict, Preconditions, Retention,
+        Retry, Route, Template,
     },
     entry::{
         Action, Applied, AuthRequired, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt,
-        State, Status, UploadProgress, WaitingFor,
+        State, Status, UploadProgress, WaitingFor, WatchState, WatchStatus,
     },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{
-        CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, Leftover,
-        NewItem, Payload, ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, SelectionFilter, SignedOut,
+        AfterAck, CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed,
+        Leftover, NewItem, Payload, ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, SelectionFilter,
+        SignedOut, Watch, WatchOptions,
     },
     reference::reference,
     transport::{

@@ -9,6 +9,7 @@ mod conflicts;
 mod contract;
 mod credentials;
 mod dependencies;
+mod folders;
 mod hostile;
 mod idle;
 mod key_sources;

@@ -121,6 +121,7 @@ fn entry(key: Option<&str>, queue: Queue) -> NewEntry {
         annihilates: false,
         parents: Vec::new(),
         file: None,
+        watched: None,
     }
 }
 
