@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Action, AfterAck, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, FileInfo, FileOptions, Flushed,
-    KeyState, Known, Leftover, Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status,
+    Action, AfterAck, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, FileInfo, FileOptions,
+    Flushed, KeyState, Known, Leftover, Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status,
     UploadProgress, WaitingFor, Watch, WatchOptions, WatchState,
 };
 use uuid::Uuid;
@@ -191,9 +191,18 @@ fn options_of_watches_arrive_whole() {
     for given in fixtures("watch_options").iter().map(|arguments| &arguments["options"]) {
         let options: WatchOptions = parse(given);
         assert_eq!(options.kind, given["kind"]);
-        assert_eq!(json!(options.recursive), if given["recursive"].is_null() { json!(false) } else { given["recursive"].clone() });
-        assert_eq!(json!(options.patterns), if given["patterns"].is_null() { json!([]) } else { given["patterns"].clone() });
-        assert_eq!(json!(options.after_ack), if given["afterAck"].is_null() { json!("keep") } else { given["afterAck"].clone() });
+        assert_eq!(
+            json!(options.recursive),
+            if given["recursive"].is_null() { json!(false) } else { given["recursive"].clone() }
+        );
+        assert_eq!(
+            json!(options.patterns),
+            if given["patterns"].is_null() { json!([]) } else { given["patterns"].clone() }
+        );
+        assert_eq!(
+            json!(options.after_ack),
+            if given["afterAck"].is_null() { json!("keep") } else { given["afterAck"].clone() }
+        );
         assert_eq!(json!(options.move_to), given["moveTo"]);
         assert_eq!(json!(options.content_type), given["contentType"]);
         let names: Vec<_> = given["params"].as_object().into_iter().flatten().map(|(name, _)| name).collect();

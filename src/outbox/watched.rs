@@ -122,7 +122,13 @@ impl Outbox {
         same: Vec<([u8; 32], Mark)>,
         gone: Vec<[u8; 32]>,
     ) -> Result<()> {
-        self.parts().store.note_watched(plan.id, same, gone).await
+        let fewer = !gone.is_empty();
+        self.parts().store.note_watched(plan.id, same, gone).await?;
+        if fewer {
+            // Whoever counts them looks again.
+            self.status_changed();
+        }
+        Ok(())
     }
 
     /// Notes what the system calls the folder.

@@ -10,6 +10,7 @@ mod contract;
 mod credentials;
 mod dependencies;
 mod folders;
+mod folders_kills;
 mod hostile;
 mod idle;
 mod key_sources;

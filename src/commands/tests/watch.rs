@@ -16,8 +16,13 @@ fn a_window_has_a_folder_of_roots_watched_and_its_files_are_delivered() {
     std::fs::create_dir_all(path("allowed/scans")).unwrap();
     std::fs::create_dir_all(path("other")).unwrap();
     std::fs::write(path("allowed/scans/a.txt"), "scanned").unwrap();
-    let permissions = json!(["storage-sync:default", "storage-sync:allow-watch", "storage-sync:allow-unwatch", "storage-sync:allow-watches"]);
-    let bench = start(permissions, config(&path("")), Builder::new()).unwrap();
+    let permissions = json!([
+        "storage-sync:default",
+        "storage-sync:allow-watch",
+        "storage-sync:allow-unwatch",
+        "storage-sync:allow-watches"
+    ]);
+    let bench = start(permissions, config(&disk.path().canonicalize().unwrap()), Builder::new()).unwrap();
     let window = &bench.window;
     let watch = |below: &str, options: Value| call(window, "watch", json!({ "dir": path(below), "options": options }));
 
@@ -26,7 +31,11 @@ fn a_window_has_a_folder_of_roots_watched_and_its_files_are_delivered() {
     let listed = call(window, "watches", json!({})).unwrap();
     assert_eq!((&listed[0]["id"], listed.as_array().unwrap().len()), (&watched["id"], 1));
     let again = watch("allowed/scans", json!({ "kind": "photo", "patterns": ["*.txt"] })).unwrap();
-    assert_eq!((&again["id"], &again["patterns"]), (&watched["id"], &json!(["*.txt"])), "one watch for a folder and kind");
+    assert_eq!(
+        (&again["id"], &again["patterns"]),
+        (&watched["id"], &json!(["*.txt"])),
+        "one watch for a folder and kind"
+    );
 
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !bench.server.0.lock().unwrap().iter().any(|request| request.body == b"scanned") {

@@ -10,6 +10,7 @@ mod model;
 mod plans;
 mod spooled;
 mod verbs;
+mod watched;
 
 use std::path::{Path, PathBuf};
 
