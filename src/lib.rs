@@ -63,6 +63,8 @@
 //! tus protocol, which goes on where it stopped. The source may vanish as soon as there is a receipt. [`StorageSync::progress`] tells how
 //! far uploads are; `discard` stops one and has the server forget it.
 //!
+//! [`StorageSync::watch`] has the files of a folder uploaded as they come and change, also those that did while the app was closed.
+//!
 //! # Where to read on
 //!
 //! - [`Config`] and [`Endpoint`]: everything that can be configured, with defaults.

@@ -170,7 +170,8 @@ async fn after_a_thousand_files_and_many_kills_the_server_has_exactly_what_the_f
     let steps = files * 4 / (kills + 1);
     for _ in 0..kills {
         let (data, root, config) = (data.clone(), root.clone(), config.clone());
-        script = tokio::task::spawn_blocking(move || {
+        let app;
+        (script, app) = tokio::task::spawn_blocking(move || {
             // Some of it while the app is closed.
             (0..steps / 4).for_each(|_| script.step());
             let app = Apart::start(&data, &root, &config);
@@ -181,11 +182,16 @@ async fn after_a_thousand_files_and_many_kills_the_server_has_exactly_what_the_f
                     std::thread::sleep(Duration::from_micros(script.dice.roll(20_000)));
                 }
             }
-            drop(app);
-            script
+            (script, app)
         })
         .await
         .unwrap();
+        // Half of them die in the middle of delivery, the others as they come to it.
+        if script.dice.roll(2) == 0 {
+            let some = backend.world(|world| world.applied()) + 1 + script.dice.roll(60);
+            backend.wait_until(|world| world.applied() >= some).await;
+        }
+        tokio::task::spawn_blocking(move || drop(app)).await.unwrap();
     }
     let before = backend.world(|world| world.applied());
     let device = start(&data, &config).await;
