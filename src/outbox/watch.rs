@@ -1,25 +1,32 @@
 //! Folders whose files upload themselves: which ones there are, and how they are followed.
 
+mod options;
+mod plan;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
-use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::watch::Sender;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+pub use self::options::{AfterAck, Watch, WatchOptions};
+pub(super) use self::plan::Names;
+pub(crate) use self::plan::{Plan, PlanNews};
+use self::{
+    options::{is_folder_name, refuse_patterns},
+    plan::Sealed,
+};
 use super::{
     Outbox, Parts,
-    payload::{self, EnqueueOptions, OCTET_STREAM},
-    seal,
+    payload::{EnqueueOptions, OCTET_STREAM},
     source::Said,
     validate,
 };
 use crate::{
-    cipher::{Binding, DataKey, KeyId, MasterKey, Part},
+    cipher::{KeyId, MasterKey, Part},
     config::{Body, Endpoint},
     entry::{Action, WatchState, WatchStatus},
     error::{Error, Result},
@@ -29,168 +36,8 @@ use crate::{
 
 /// So many folders one account may have watched.
 const WATCHES: usize = 100;
-/// So many patterns a watch may have, and so many bytes each.
-const PATTERNS: usize = 100;
-const PATTERN_BYTES: usize = 1024;
 /// Where files go that were delivered, if nothing else is said.
 const SYNCED: &str = ".synced";
-
-/// What becomes of a file once the server has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum AfterAck {
-    /// It stays. The folder is what the server is to hold: a file that goes from it goes from the server, where its endpoint has a `delete`.
-    #[default]
-    Keep,
-    /// It is deleted. The folder is where things are handed over: what vanishes from it does not vanish from the server.
-    Delete,
-    /// It is moved into a folder in the watched one; otherwise as with [`AfterAck::Delete`].
-    Move,
-}
-
-/// How a folder is watched. In JSON: camelCase, everything but `kind` optional, `null` is as good as absent.
-///
-/// [`Debug`](fmt::Debug) shows what is set, never a value.
-#[derive(Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct WatchOptions {
-    /// Names the endpoint that the files go to. It takes files (`"raw"`, `"multipart"` or `"tus"`).
-    pub kind: String,
-    /// Files in the folder's folders too. Default: false.
-    #[serde(default, deserialize_with = "payload::or_default")]
-    pub recursive: bool,
-    /// Which files, by their names: `*` stands for anything within a name, `?` for one character, `[a-z]` for one of several. With a `/` in it a
-    /// pattern is of the path below the folder, where `**` stands for any folders. A `!` in front excludes, and wins. At most 100. Default: all.
-    #[serde(default, deserialize_with = "payload::or_default")]
-    pub patterns: Vec<String>,
-    /// What becomes of a file once the server has it. Default: [`AfterAck::Keep`].
-    #[serde(default, deserialize_with = "payload::or_default")]
-    pub after_ack: AfterAck,
-    /// With [`AfterAck::Move`]: the name of the folder in the watched one that files are moved into. What is in it is not uploaded. Default:
-    /// `.synced`.
-    #[serde(default)]
-    pub move_to: Option<String>,
-    /// As [`EnqueueOptions::params`], the same for every file.
-    #[serde(default, deserialize_with = "payload::params")]
-    pub params: BTreeMap<String, String>,
-    /// The media type of every file. Default: [`OCTET_STREAM`].
-    #[serde(default)]
-    pub content_type: Option<String>,
-}
-
-impl WatchOptions {
-    /// With the defaults.
-    pub fn new(kind: impl Into<String>) -> Self {
-        Self { kind: kind.into(), ..Self::default() }
-    }
-}
-
-impl fmt::Debug for WatchOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchOptions")
-            .field("recursive", &self.recursive)
-            .field("patterns", &self.patterns.len())
-            .field("after_ack", &self.after_ack)
-            .field("params", &self.params.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A folder that is watched. [`Debug`](fmt::Debug) does not show which.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[non_exhaustive]
-pub struct Watch {
-    /// Names it for ever.
-    pub id: Uuid,
-    /// The folder, as it was given.
-    pub dir: String,
-    /// Where its files go.
-    pub kind: String,
-    /// Files in its folders too.
-    pub recursive: bool,
-    /// Which files; none: all.
-    pub patterns: Vec<String>,
-    /// What becomes of a file once the server has it.
-    pub after_ack: AfterAck,
-    /// The folder in it that files are moved into.
-    pub move_to: Option<String>,
-    /// How it is followed.
-    pub state: WatchState,
-    /// Why it is not followed better, or which files are left out, in words. Never a name.
-    pub why: Option<String>,
-    /// So many of its files are known, and were enqueued.
-    pub files: u64,
-    /// So many of them the server has as they are known.
-    pub delivered: u64,
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
-    }
-}
-
-/// What is sealed of a watch.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Sealed {
-    pub(crate) dir: String,
-    /// Where it really was when it was first watched. Part of the names of its files' lanes.
-    root: String,
-    pub(crate) recursive: bool,
-    pub(crate) patterns: Vec<String>,
-    pub(crate) after_ack: AfterAck,
-    pub(crate) move_to: Option<String>,
-    pub(super) params: BTreeMap<String, String>,
-    pub(super) content_type: String,
-}
-
-/// A watch as it is followed.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) id: Uuid,
-    pub(crate) account: Arc<str>,
-    pub(crate) kind: String,
-    /// What the system called the folder when it was last looked at.
-    pub(crate) folder: Option<Vec<u8>>,
-    pub(crate) sealed: Arc<Sealed>,
-    pub(super) names: Arc<Names>,
-    /// Another one was said since.
-    stamp: Vec<u8>,
-}
-
-impl Plan {
-    /// What the file of that path is called where it must not be known.
-    pub(crate) fn tag(&self, path: &str) -> [u8; 32] {
-        self.names.data.tag("file", &[self.sealed.root.as_bytes(), path.as_bytes()])
-    }
-
-    /// The same of a content.
-    pub(crate) fn hash(&self, sha256: &[u8; 32]) -> [u8; 32] {
-        self.names.hash(sha256)
-    }
-
-    /// Whether it is followed in the same way as that one.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.id == other.id && self.stamp == other.stamp
-    }
-}
-
-/// What names become where they must not be known.
-pub(super) struct Names {
-    data: DataKey,
-}
-
-impl Names {
-    pub(super) fn hash(&self, sha256: &[u8; 32]) -> [u8; 32] {
-        self.data.tag("content", &[sha256])
-    }
-
-    fn binding<'b>(account: &'b str, id: Uuid, kind: &'b str) -> Binding<'b> {
-        Binding { account, id, kind, key: None, content_type: "", generation: seal::FIRST_GENERATION }
-    }
-}
 
 /// What this process follows.
 #[derive(Default)]
@@ -257,7 +104,7 @@ impl Outbox {
         let boxed = names.data.seal(Part::Watch, &binding, &plain);
         // What is in folders that are not looked into any more is not gone.
         let anew = match rows.into_iter().find(|row| row.id == id) {
-            Some(row) => self.plan(&account, &names, row)?.sealed.recursive && !sealed.recursive,
+            Some(row) => Plan::open(&account, &names, row)?.sealed.recursive && !sealed.recursive,
             None => false,
         };
         let row = WatchRow { id, account: account.to_string(), kind: options.kind, tag, sealed: boxed, folder: None };
@@ -265,7 +112,7 @@ impl Outbox {
             return Err(Error::SignedOut);
         }
         self.watches_changed().await;
-        self.described(self.plan(&account, &names, row)?).await
+        self.described(Plan::open(&account, &names, row)?).await
     }
 
     /// Uploads no more files of that folder. What is enqueued stays so, and nothing is deleted anywhere.
@@ -303,7 +150,7 @@ impl Outbox {
         }
         let names = self.names(&account).await?;
         let plan = |row: WatchRow| {
-            let plan = self.plan(&account, &names, row);
+            let plan = Plan::open(&account, &names, row);
             plan.inspect_err(|error| tracing::error!(%error, "a watched folder is not followed: `unwatch` it")).ok()
         };
         Ok(rows.into_iter().filter_map(plan).collect())
@@ -390,22 +237,6 @@ impl Outbox {
         Ok(Arc::new(Names { data: data.map_err(|_| Error::Undecryptable(key.id))? }))
     }
 
-    fn plan(&self, account: &Arc<str>, names: &Arc<Names>, row: WatchRow) -> Result<Plan> {
-        let binding = Names::binding(account, row.id, &row.kind);
-        let plain = names.data.open(Part::Watch, &binding, &row.sealed).ok();
-        let sealed = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
-        let sealed: Sealed = sealed.ok_or(Error::Undecryptable(row.id))?;
-        Ok(Plan {
-            id: row.id,
-            account: Arc::clone(account),
-            kind: row.kind,
-            folder: row.folder,
-            sealed: Arc::new(sealed),
-            names: Arc::clone(names),
-            stamp: row.sealed,
-        })
-    }
-
     async fn described(&self, plan: Plan) -> Result<Watch> {
         let count = self.parts().store.count_watched(plan.id).await?;
         let followed = self.shared.watching.states().get(&plan.id).cloned();
@@ -462,38 +293,6 @@ impl Outbox {
     }
 }
 
-/// See [`Outbox::plan_news`].
-pub(crate) struct PlanNews {
-    outbox: Outbox,
-    list: Receiver<u64>,
-    others: Receiver<u64>,
-    granted: Receiver<u64>,
-    board: Receiver<u64>,
-    owner: bool,
-}
-
-impl PlanNews {
-    /// Ends when this process has other watches, is or is not the owner any more, when another process has written, or when a key is there that
-    /// was not. Answers false when there will be nothing any more. Cancel-safe.
-    pub(crate) async fn changed(&mut self) -> bool {
-        let Self { outbox, list, others, granted, board, owner } = self;
-        let alive = loop {
-            let alive = tokio::select! {
-                changed = list.changed() => changed.is_ok(),
-                changed = others.changed() => changed.is_ok(),
-                changed = granted.changed() => changed.is_ok(),
-                changed = board.changed() => match changed {
-                    Ok(()) if outbox.follows() == *owner => continue,
-                    changed => changed.is_ok(),
-                },
-            };
-            break alive;
-        };
-        *owner = outbox.follows();
-        alive
-    }
-}
-
 /// Those of a watch's params that the URL of a delete names.
 pub(super) fn of_delete(endpoint: &Endpoint, params: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let Some(route) = &endpoint.delete else { return BTreeMap::new() };
@@ -505,78 +304,4 @@ pub(super) fn of_delete(endpoint: &Endpoint, params: &BTreeMap<String, String>) 
 /// Whether an endpoint is told what a file is called beside it.
 pub(super) fn tells_names(endpoint: &Endpoint) -> bool {
     matches!(endpoint.body, Body::Multipart | Body::Tus)
-}
-
-fn refuse_patterns(patterns: &[String]) -> Result<()> {
-    if patterns.len() > PATTERNS {
-        return Err(Error::argument(format!("`patterns` has {} of them and may have {PATTERNS}", patterns.len())));
-    }
-    for (place, pattern) in patterns.iter().enumerate() {
-        let bare = pattern.strip_prefix('!').unwrap_or(pattern);
-        let wrong = if bare.is_empty() {
-            "is empty"
-        } else if bare.len() > PATTERN_BYTES {
-            "is longer than any name"
-        } else if bare.starts_with('/') || bare.chars().any(char::is_control) {
-            "is of a path below the folder, such as `*.png` or `drafts/**/*.md`"
-        } else if glob::Pattern::new(bare).is_err() {
-            "is no pattern: `**` stands for whole folders, and a `[` has its `]`"
-        } else {
-            continue;
-        };
-        return Err(Error::argument(format!("`patterns[{place}]` {wrong}")));
-    }
-    Ok(())
-}
-
-fn is_folder_name(name: &str) -> bool {
-    let plain = !name.is_empty() && name.len() <= 255 && !matches!(name, "." | "..");
-    plain && !name.chars().any(|c| c.is_control() || "/\\<>:\"|?*".contains(c)) && !name.ends_with(['.', ' '])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neither_options_nor_what_is_known_of_a_watch_show_names() {
-        let options: WatchOptions = serde_json::from_str(
-            r#"{ "kind": "s3cret", "patterns": ["s3cret"], "moveTo": "s3cret", "params": { "a": "s3cret" }, "recursive": null }"#,
-        )
-        .unwrap();
-        let watch = Watch {
-            id: Uuid::nil(),
-            dir: "/s3cret".into(),
-            kind: "s3cret".into(),
-            recursive: true,
-            patterns: vec!["s3cret".into()],
-            after_ack: AfterAck::Move,
-            move_to: Some("s3cret".into()),
-            state: WatchState::Watching,
-            why: None,
-            files: 0,
-            delivered: 0,
-        };
-        let shown = format!("{options:?} {watch:?}");
-        assert!(!shown.contains("s3cret"), "{shown}");
-        assert!(!options.recursive);
-    }
-
-    #[test]
-    fn a_folder_to_move_into_is_one_name_and_patterns_are_of_paths_below() {
-        for good in [".synced", "done", "fertig gemacht", "ü"] {
-            assert!(is_folder_name(good), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "a\\b", "/a", "a\n", "a.", "a ", "c:"] {
-            assert!(!is_folder_name(bad), "{bad:?}");
-        }
-        let refused = |pattern: &str| refuse_patterns(&["*".into(), pattern.into()]).is_err();
-        for good in ["*.png", "!*.tmp", "a/**/*.md", "[a-c]?"] {
-            assert!(!refused(good), "{good}");
-        }
-        for bad in ["", "!", "/etc/*", "a**", "[a", "a\nb"] {
-            let error = refuse_patterns(&["*".into(), bad.into()]).unwrap_err().to_string();
-            assert!(error.starts_with("`patterns[1]`"), "{error}");
-        }
-    }
 }

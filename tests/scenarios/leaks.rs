@@ -116,6 +116,8 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     let endpoints = config["endpoints"].as_object_mut().unwrap();
     endpoints.insert("form".into(), json!({ "method": "PUT", "url": "/forms/{key}?token={token}", "timeoutMs": 5000 }));
     endpoints.insert("file".into(), json!({ "method": "POST", "url": "/files/{token}", "body": "tus" }));
+    endpoints
+        .insert("scan".into(), json!({ "method": "PUT", "url": "/scans/{key}?token={token}", "body": "multipart" }));
     endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/listings/{token}/photos", "body": "raw" }));
     config["folders"] = json!({ "scanMs": 1000, "quietMs": 20 });
     backend.misbehave(Rule::status(422).key("refused"));
@@ -394,7 +396,7 @@ async fn watched_folders(device: &Device, config: &Value) {
         params: BTreeMap::from([("token".to_owned(), PARAM.to_owned())]),
         after_ack: AfterAck::Move,
         move_to: Some(format!("{NAME}-moved")),
-        ..folders::options("file")
+        ..folders::options("scan")
     };
     show(&options());
     let watch = folders::watch(device, &root, &dir, options()).await;
@@ -405,13 +407,13 @@ async fn watched_folders(device: &Device, config: &Value) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    for name in ["a.txt", "deep/b.txt"] {
-        fs::write(path(name), PAYLOAD.repeat(1000)).unwrap();
-    }
-    // What is moved away was delivered.
-    let moved = |name: &str| dir.join(format!("{NAME}-moved")).join(format!("{NAME}-{name}"));
-    while !moved("a.txt").exists() || !moved("deep/b.txt").exists() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let moved = dir.join(format!("{NAME}-moved"));
+    for name in [format!("{NAME}-a.txt"), format!("{NAME}-deep/{NAME}-b.txt")] {
+        fs::write(dir.join(&name), PAYLOAD.repeat(1000)).unwrap();
+        // What is moved away was delivered.
+        while !moved.join(&name).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     // Its name as a path beside it is longer than what a server is told, so it cannot be sent.
     let long = (0..5).fold(path("deep"), |path, _| path.join(format!("{NAME}-{}", "x".repeat(220))));

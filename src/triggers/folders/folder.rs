@@ -3,7 +3,6 @@
 use std::{
     cell::RefCell,
     collections::HashSet,
-    io::Read,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,12 +11,12 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use sha2::{Digest, Sha256};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use uuid::Uuid;
 
 use super::{
     Parts,
+    file::{self, One, of_disk, sha256, stored},
     hints::Told,
     looks::{Looks, Patience, Seen, Sight, Tag, Work},
     names::{Wanted, left_behind},
@@ -25,15 +24,12 @@ use super::{
 use crate::{
     entry::{Change, State, WatchState},
     error::{Error, Result},
-    outbox::{AfterAck, FoundFile, Plan},
+    outbox::{AfterAck, Plan},
     roots::{Folder as Opened, Take},
-    store::{Mark, Watched},
 };
 
 /// Files that are enqueued side by side: their rows share a commit.
 const AT_ONCE: usize = 8;
-/// So much of a file is read at once to see whether it is the same.
-const PIECE: usize = 64 * 1024;
 /// A look that takes long is taken less often: at most this part of the time.
 const PART: u32 = 10;
 
@@ -266,7 +262,7 @@ impl Folder {
                         // What is under way is finished, so that it is known.
                         let done = match stop.load(Ordering::Relaxed) {
                             true => Ok(One::Later),
-                            false => enqueue_one(parts, plan, folder, &seen, known).await,
+                            false => file::enqueue(parts, plan, folder, &seen, known).await,
                         };
                         (seen, done)
                     }
@@ -340,58 +336,6 @@ impl Folder {
     }
 }
 
-/// What came of one file.
-enum One {
-    Enqueued(Watched),
-    /// Nothing more is enqueued for now.
-    Later,
-    /// Only its looks are new.
-    Same,
-    /// Somebody writes to it, or it is gone.
-    Changed,
-    /// It can be neither read nor sent.
-    Unfit,
-}
-
-async fn enqueue_one(
-    parts: &Parts,
-    plan: &Plan,
-    folder: &Arc<Opened>,
-    seen: &Seen,
-    known: Option<(u64, [u8; 32])>,
-) -> Result<One> {
-    let (folder, path, mark) = (Arc::clone(folder), seen.path.clone(), seen.mark);
-    let owned = plan.clone();
-    let opened = blocking(move || {
-        let mut opened = folder.open_file(&path)?;
-        if stored(opened.mark) != mark {
-            return Ok(None);
-        }
-        let same = match known {
-            Some((bytes, hash)) if bytes == mark.bytes => owned.hash(&sha256(&mut opened.file)?) == hash,
-            _ => false,
-        };
-        Ok(Some((opened.file, same)))
-    });
-    let file = match opened.await {
-        Ok(Some((_, true))) => return Ok(One::Same),
-        Ok(Some((file, false))) => file,
-        Ok(None) => return Ok(One::Changed),
-        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(One::Changed),
-        Err(Error::Io { .. } | Error::PathNotAllowed(_) | Error::InvalidArgument(_)) => return Ok(One::Unfit),
-        Err(error) => return Err(error),
-    };
-    let found = FoundFile { path: seen.path.clone(), tag: seen.tag, mark, file };
-    match parts.outbox.enqueue_watched(plan, found).await {
-        Ok(file) => Ok(One::Enqueued(file)),
-        Err(Error::SourceChanged) => Ok(One::Changed),
-        Err(Error::InvalidArgument(_)) => Ok(One::Unfit),
-        // Of the file; the disk of the queue is another error.
-        Err(Error::Io { .. }) => Ok(One::Unfit),
-        Err(error) => Err(error),
-    }
-}
-
 /// Why nothing more is enqueued for now, in words. The messages of these hold no names.
 fn blocked(error: Error) -> Result<String> {
     match error {
@@ -424,29 +368,7 @@ async fn settled(changes: &mut Receiver<Change>, waiting: &HashSet<Uuid>, any: b
     }
 }
 
-fn sha256(file: &mut impl Read) -> Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(hash.finalize().into()),
-            Ok(read) => hash.update(&piece[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("reading the file", error)),
-        }
-    }
-}
-
-fn stored(mark: crate::roots::Mark) -> Mark {
-    let crate::roots::Mark { file, bytes, modified, changed } = mark;
-    Mark { file, bytes, modified, changed }
-}
-
-fn of_disk(mark: Mark) -> crate::roots::Mark {
-    let Mark { file, bytes, modified, changed } = mark;
-    crate::roots::Mark { file, bytes, modified, changed }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// On a thread that may wait for the disk.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
 }

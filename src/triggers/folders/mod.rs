@@ -4,6 +4,7 @@
 //! hint, and every so often (`folders.scanMs`). So nothing depends on having been told, and what changed while the app was closed is found.
 //! Only the process that delivers follows folders, and only those of the current account.
 
+mod file;
 mod folder;
 mod hints;
 mod looks;
