@@ -361,10 +361,11 @@ async fn a_folder_that_vanishes_deletes_nothing_is_reported_and_comes_back() {
 
     // What is left of a disk that was taken away.
     fs::create_dir(bench.path("")).unwrap();
+    fs::write(bench.path(".keep"), "").unwrap();
     let watch = bench.until(|watch| watch.why.as_ref().is_some_and(|why| why.contains("another folder"))).await;
     assert_eq!(watch.state, WatchState::Missing);
     assert_eq!(bench.backend.world(held), expected);
-    fs::remove_dir(bench.path("")).unwrap();
+    fs::remove_dir_all(bench.path("")).unwrap();
 
     fs::write(away.join("b.txt"), "written meanwhile").unwrap();
     fs::rename(&away, bench.path("")).unwrap();

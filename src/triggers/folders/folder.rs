@@ -230,13 +230,13 @@ impl Folder {
         .await
     }
 
-    /// Another folder in the place of the one that was watched, with nothing in it, is what is left when a disk is taken away. Nothing is
+    /// Another folder in the place of the one that was watched, with no file in it that is meant, is what is left when a disk is taken away. Nothing is
     /// deleted for it.
     async fn recognise(&mut self, glance: &Glance) -> Result<()> {
         if self.identity.as_ref() == Some(&glance.identity) {
             return Ok(());
         }
-        let empty = glance.sight.files.is_empty() && glance.sight.others.is_empty();
+        let empty = glance.sight.files.is_empty();
         if self.identity.is_some() && empty && !self.looks.nothing_is_known() {
             return Err(Error::WrongState(
                 "another folder is in its place, which is empty: as long as it is, nothing counts as deleted".into(),

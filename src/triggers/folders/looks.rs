@@ -114,6 +114,7 @@ impl Looks {
         let there: HashSet<Tag> = sight.files.iter().map(|seen| seen.tag).collect();
         self.moving.retain(|tag, _| there.contains(tag));
         self.refused.retain(|tag, _| there.contains(tag));
+        self.absent.retain(|tag, _| self.known.contains_key(tag));
         for seen in sight.files {
             self.absent.remove(&seen.tag);
             match self.known.get(&seen.tag) {
