@@ -22,7 +22,7 @@ use tauri_plugin_storage_sync::{
         config::{Config, Settings},
         keychain::{KeySource, SourceError},
         outbox::{EnqueueOptions, FileOptions, FileSource, Payload, Query},
-        transport::{Delivery, Request, Transport, http::Http},
+        transport::{Delivery, Outcome, Request, Transport, http::Http, upload::Upload},
         triggers::folders::SystemWatcher,
         wake::Wake,
     },
@@ -243,6 +243,14 @@ impl Transport for Buggy {
             show(&answer);
             answer
         })
+    }
+
+    /// Of watched folders only: it refuses other files, as a transport does that knows none.
+    fn upload(&self, upload: Upload) -> Delivery<'_> {
+        if upload.request.url.path().starts_with("/scans/") {
+            return self.0.upload(upload);
+        }
+        Box::pin(async { Outcome::Refused { status: 501 }.into() })
     }
 }
 
