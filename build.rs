@@ -26,6 +26,9 @@ const COMMANDS: &[&str] = &[
     "sign_out",
     "rotate_key",
     "reset_encrypted_data",
+    "watch",
+    "unwatch",
+    "watches",
 ];
 
 /// What may stand in `allow` and `deny` of a capability, for editors and for the check at build time; `src/commands/scope.rs` reads it.

@@ -16,8 +16,10 @@ export { newId, ref } from './ids.js'
 export { onProgress } from './progress.js'
 export { status, subscribe, syncStatus } from './status.js'
 export { discard, flush, pause, resume, retry, rotateKey, setCredentials } from './steer.js'
+export { unwatch, watch, watches } from './watch.js'
 export type {
   Action,
+  AfterAck,
   Applied,
   AuthRequired,
   Change,
@@ -53,4 +55,8 @@ export type {
   Status,
   UploadProgress,
   WaitingFor,
+  Watch,
+  WatchOptions,
+  WatchState,
+  WatchStatus,
 } from './types.js'

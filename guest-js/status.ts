@@ -14,6 +14,7 @@ const NOT_READY: Status = freeze({
   account: '',
   key: { state: 'unused', source: '' },
   holds: [],
+  watches: [],
 })
 
 /** From the first listener to the last: one subscription in the backend, whatever the number of listeners. */
@@ -136,5 +137,7 @@ function freeze(value: Status): Status {
   Object.freeze(value.key)
   value.holds.forEach(hold => Object.freeze(Object.freeze(hold).waitingFor))
   Object.freeze(value.holds)
+  value.watches.forEach(watch => Object.freeze(watch))
+  Object.freeze(value.watches)
   return Object.freeze(value)
 }

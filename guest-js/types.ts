@@ -245,6 +245,91 @@ export interface Status extends Counts {
   key: KeyStatus
   /** Endpoints and origins that are held, and why. */
   holds: Hold[]
+  /** The watched folders that this process follows. Which ones they are, `watches` says. */
+  watches: WatchStatus[]
+}
+
+/**
+ * How a watched folder is followed.
+ *
+ * - `watching`: the system tells when something changes in it; beside that it is looked through from time to time.
+ * - `scanning`: it is looked through from time to time only, since the system cannot tell of changes; {@link Watch.why} says why.
+ * - `missing`: it is not there, or may not be read. It is looked for from time to time, and nothing that was in it counts as deleted.
+ * - `waiting`: this process does not follow it: it has not begun, there is no key, or another process delivers.
+ */
+export const WATCH_STATES = ['watching', 'scanning', 'missing', 'waiting'] as const
+
+/** How a watched folder is followed: one of {@link WATCH_STATES}. */
+export type WatchState = (typeof WATCH_STATES)[number]
+
+/** A watched folder, as `status` shows it. */
+export interface WatchStatus {
+  /** The watch. */
+  id: string
+  /** Where its files go. */
+  kind: string
+  /** How it is followed. */
+  state: WatchState
+}
+
+/**
+ * What becomes of a file of a watched folder once the server has it.
+ *
+ * - `keep`: it stays. The folder is what the server is to hold: a file that goes from it goes from the server, where its endpoint has a `delete`.
+ * - `delete`: it is deleted, if it still is the one that the server has. The folder is where things are handed over: what vanishes from it does
+ *   not vanish from the server.
+ * - `move`: it is moved into a folder in the watched one; otherwise as with `delete`.
+ */
+export const AFTER_ACKS = ['keep', 'delete', 'move'] as const
+
+/** What becomes of a file: one of {@link AFTER_ACKS}. */
+export type AfterAck = (typeof AFTER_ACKS)[number]
+
+/** How a folder is watched. */
+export interface WatchOptions {
+  /** Names the endpoint that the files go to. It takes files (`"raw"`, `"multipart"` or `"tus"`). */
+  kind: string
+  /** Files in the folder's folders too. Default `false`. */
+  recursive?: boolean | undefined
+  /**
+   * Which files, by their names: `*` stands for anything within a name, `?` for one character, `[a-z]` for one of several. With a `/` in it a
+   * pattern is of the path below the folder, where `**` stands for any folders. A `!` in front excludes, and wins. At most 100. Default: all.
+   */
+  patterns?: string[] | undefined
+  /** What becomes of a file once the server has it. Default `keep`. */
+  afterAck?: AfterAck | undefined
+  /** With `move`: the name of the folder in the watched one. What is in it is not uploaded. Default `.synced`. */
+  moveTo?: string | undefined
+  /** Values for the `{names}` of the endpoint's URL, the same for every file. Stored encrypted. */
+  params?: Record<string, string | number | boolean> | undefined
+  /** The media type of every file. Default `application/octet-stream`. */
+  contentType?: string | undefined
+}
+
+/** A folder that is watched. */
+export interface Watch {
+  /** Names it for ever. */
+  id: string
+  /** The folder, as it was given. */
+  dir: string
+  /** Where its files go. */
+  kind: string
+  /** Files in its folders too. */
+  recursive: boolean
+  /** Which files; none: all. */
+  patterns: string[]
+  /** What becomes of a file once the server has it. */
+  afterAck: AfterAck
+  /** The folder in it that files are moved into. */
+  moveTo: string | null
+  /** How it is followed. */
+  state: WatchState
+  /** Why it is not followed better, or how many files are left out, in words. Never a name. */
+  why: string | null
+  /** How many of its files are known, and were queued. */
+  files: number
+  /** How many of them the server has as they are known. */
+  delivered: number
 }
 
 /**

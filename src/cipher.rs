@@ -9,6 +9,8 @@
 //! | a part of a record | data key | format, part, account, id, kind, key, content type, payload generation |
 //! | the wrapped data key | master key | format, id, payload generation, master key's id |
 //!
+//! What must be compared without being known, such as the names of watched files, becomes a keyed hash: see [`DataKey::tag`].
+//!
 //! Files are sealed in chunks, under a key of their own that travels inside a box: see [`FileCipher`].
 //!
 //! Additional data is a sequence of fields, each preceded by its length (8 bytes, big endian), so no two different

@@ -458,6 +458,33 @@ pub struct KeyStatus {
     pub source: String,
 }
 
+/// How a watched folder is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum WatchState {
+    /// The system tells when something changes in it; beside that it is looked through from time to time.
+    Watching,
+    /// It is looked through from time to time only: the system cannot tell of changes.
+    Scanning,
+    /// It is not there, or may not be read. It is looked for from time to time, and nothing that was in it counts as deleted.
+    Missing,
+    /// This process does not follow it: it has not begun, there is no key, or another process delivers.
+    Waiting,
+}
+
+/// A watched folder, as `status()` shows it. Which folder it is, `watches()` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WatchStatus {
+    /// The watch.
+    pub id: Uuid,
+    /// Where its files go.
+    pub kind: String,
+    /// How it is followed.
+    pub state: WatchState,
+}
+
 /// What badges show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -479,6 +506,8 @@ pub struct Status {
     pub key: KeyStatus,
     /// Endpoints and origins that are held, and why.
     pub holds: Vec<Hold>,
+    /// The watched folders of the current account that this process follows.
+    pub watches: Vec<WatchStatus>,
 }
 
 #[cfg(test)]

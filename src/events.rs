@@ -253,7 +253,7 @@ mod tests {
     fn status(seq: u64, pending: u64) -> Status {
         serde_json::from_value(serde_json::json!({
             "ready": true, "seq": seq, "pending": pending, "inflight": 0, "acked": 0, "failed": 0, "paused": false, "owner": true,
-            "account": "", "key": { "state": "unused", "source": "keychain" }, "holds": []
+            "account": "", "key": { "state": "unused", "source": "keychain" }, "holds": [], "watches": []
         }))
         .unwrap()
     }

@@ -63,6 +63,8 @@
 //! tus protocol, which goes on where it stopped. The source may vanish as soon as there is a receipt. [`StorageSync::progress`] tells how
 //! far uploads are; `discard` stops one and has the server forget it.
 //!
+//! [`StorageSync::watch`] has the files of a folder uploaded as they come and change, also those that did while the app was closed.
+//!
 //! # Where to read on
 //!
 //! - [`Config`] and [`Endpoint`]: everything that can be configured, with defaults.
@@ -111,7 +113,7 @@ pub mod testing {
     macro_rules! parts {
         ($($part:ident)*) => { $(pub mod $part { pub use crate::$part::*; })* };
     }
-    parts!(board cipher clock config engine fuzz keychain outbox spool store transport triggers wake);
+    parts!(board cipher clock config engine fuzz keychain outbox roots spool store transport triggers wake);
 }
 
 use tauri::{Manager, Runtime, plugin::TauriPlugin};
@@ -120,19 +122,20 @@ use tauri::{Manager, Runtime, plugin::TauriPlugin};
 pub use self::{
     builder::Builder,
     config::{
-        Ack, Body, CanonicalId, Config, Endpoint, IfUnknown, Limits, OnConflict, Preconditions, Retention, Retry,
-        Route, Template,
+        Ack, Body, CanonicalId, Config, Endpoint, Folders, IfUnknown, Limits, OnConflict, Preconditions, Retention,
+        Retry, Route, Template,
     },
     entry::{
         Action, Applied, AuthRequired, Change, Counts, Entry, Hold, KeyState, KeyStatus, Known, Queue, Reason, Receipt,
-        State, Status, UploadProgress, WaitingFor,
+        State, Status, UploadProgress, WaitingFor, WatchState, WatchStatus,
     },
     error::{Error, Result},
     handle::StorageSync,
     keychain::{AppKey, InsecureKeyFile, KeySource, Moved, Passphrase, SourceError},
     outbox::{
-        CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, Leftover,
-        NewItem, Payload, ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, SelectionFilter, SignedOut,
+        AfterAck, CONFIRM as CONFIRM_RESET, Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed,
+        Leftover, NewItem, Payload, ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, SelectionFilter,
+        SignedOut, Watch, WatchOptions,
     },
     reference::reference,
     transport::{

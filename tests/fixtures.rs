@@ -8,9 +8,9 @@ use std::{collections::BTreeSet, fs, io, path::Path};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Action, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, FileInfo, FileOptions, Flushed,
-    KeyState, Known, Leftover, Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status,
-    UploadProgress, WaitingFor,
+    Action, AfterAck, Applied, AuthRequired, Change, Discarded, EnqueueOptions, Entry, Error, FileInfo, FileOptions,
+    Flushed, KeyState, Known, Leftover, Query, Queue, Reason, Receipt, Reset, Selection, SignedOut, State, Status,
+    UploadProgress, WaitingFor, Watch, WatchOptions, WatchState,
 };
 use uuid::Uuid;
 
@@ -44,6 +44,7 @@ fn what_the_backend_answers_comes_out_as_it_went_in() {
     comes_out_as_it_went_in::<Reset>("reset");
     comes_out_as_it_went_in::<FileInfo>("file");
     comes_out_as_it_went_in::<UploadProgress>("progress");
+    comes_out_as_it_went_in::<Watch>("watch");
 }
 
 /// Every variant of an enum, from what serde says when it meets another one: the enums may grow, so no `match` outside of the crate
@@ -79,6 +80,13 @@ fn the_fixtures_show_every_variant() {
     assert_eq!(shown(&entries, "/waitingFor/key"), variants::<KeyState>(unknown()));
     assert_eq!(shown(&fixtures("status"), "/key/state"), variants::<KeyState>(unknown()));
     assert_eq!(shown(&fixtures("sign_out"), "/pending"), variants::<Leftover>(unknown()));
+    let watches = fixtures("watch");
+    assert_eq!(shown(&watches, "/state"), variants::<WatchState>(unknown()));
+    assert_eq!(shown(&watches, "/afterAck"), variants::<AfterAck>(unknown()));
+    assert_eq!(shown(&fixtures("watch_options"), "/options/afterAck"), variants::<AfterAck>(unknown()));
+    let statuses = fixtures("status");
+    let followed: Vec<_> = statuses.iter().flat_map(|status| status["watches"].as_array().unwrap()).cloned().collect();
+    assert_eq!(shown(&followed, "/state"), variants::<WatchState>(unknown()));
     let changes = fixtures("change");
     assert_eq!(shown(&changes, "/state"), variants::<State>(unknown()));
     assert!(changes.iter().any(|change| change["state"].is_null()), "one that was discarded is missing");
@@ -176,6 +184,32 @@ fn options_of_files_arrive_whole() {
         }
         assert_eq!(json!(options.after), if given["after"].is_null() { json!([]) } else { given["after"].clone() });
     }
+}
+
+#[test]
+fn options_of_watches_arrive_whole() {
+    for given in fixtures("watch_options").iter().map(|arguments| &arguments["options"]) {
+        let options: WatchOptions = parse(given);
+        assert_eq!(options.kind, given["kind"]);
+        assert_eq!(
+            json!(options.recursive),
+            if given["recursive"].is_null() { json!(false) } else { given["recursive"].clone() }
+        );
+        assert_eq!(
+            json!(options.patterns),
+            if given["patterns"].is_null() { json!([]) } else { given["patterns"].clone() }
+        );
+        assert_eq!(
+            json!(options.after_ack),
+            if given["afterAck"].is_null() { json!("keep") } else { given["afterAck"].clone() }
+        );
+        assert_eq!(json!(options.move_to), given["moveTo"]);
+        assert_eq!(json!(options.content_type), given["contentType"]);
+        let names: Vec<_> = given["params"].as_object().into_iter().flatten().map(|(name, _)| name).collect();
+        assert_eq!(options.params.keys().collect::<Vec<_>>(), names);
+    }
+    assert!(serde_json::from_value::<WatchOptions>(json!({ "recursive": true })).is_err(), "no kind");
+    assert!(serde_json::from_value::<WatchOptions>(json!({ "kind": "scan", "depth": 1 })).is_err());
 }
 
 #[test]

@@ -105,6 +105,7 @@ export function statusOf(given: Partial<Status> = {}): Status {
     account: '',
     key: { state: 'ready', source: 'keychain' },
     holds: [],
+    watches: [],
     ...given,
   }
 }

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 
 import { ERROR_CODES, type ErrorCode } from '../errors.js'
-import { ACTIONS, APPLIED, KEY_STATES, LEFTOVERS, QUEUES, REASONS, STATES } from '../types.js'
+import { ACTIONS, AFTER_ACKS, APPLIED, KEY_STATES, LEFTOVERS, QUEUES, REASONS, STATES, WATCH_STATES } from '../types.js'
 import type {
   AuthRequired,
   Change,
@@ -31,6 +31,9 @@ import type {
   Status,
   UploadProgress,
   WaitingFor,
+  Watch,
+  WatchOptions,
+  WatchStatus,
 } from '../types.js'
 
 type Check<T> = (value: unknown) => value is T
@@ -137,6 +140,7 @@ const status = object<Status>({
   account: text,
   key: object<KeyStatus>({ state: keyState, source: text }),
   holds: listOf(object<Hold>({ kind: orNull(text), origin: text, waitingFor })),
+  watches: listOf(object<WatchStatus>({ id: uuid, kind: text, state: oneOf(WATCH_STATES) })),
 })
 const options = object<EnqueueOptions>(
   {
@@ -172,6 +176,18 @@ const fileOptions = object<SentWithFile>(
     metadata: mapOf(either(either(text, flag), count)),
   },
   ['key', 'params', 'queue', 'id', 'action', 'after', 'name', 'contentType', 'metadata'],
+)
+const watchOptions = object<WatchOptions>(
+  {
+    kind: text,
+    recursive: flag,
+    patterns: listOf(text),
+    afterAck: oneOf(AFTER_ACKS),
+    moveTo: text,
+    params: mapOf(either(either(text, flag), count)),
+    contentType: text,
+  },
+  ['recursive', 'patterns', 'afterAck', 'moveTo', 'params', 'contentType'],
 )
 const filter = object<Filter>({ state: states, kind: text, key: text, ids: listOf(uuid) }, ['state', 'kind', 'key', 'ids'])
 
@@ -227,6 +243,20 @@ const checks: Record<string, Check<unknown>> = {
     finished: flag,
   }),
   status,
+  watch: object<Watch>({
+    id: uuid,
+    dir: text,
+    kind: text,
+    recursive: flag,
+    patterns: listOf(text),
+    afterAck: oneOf(AFTER_ACKS),
+    moveTo: orNull(text),
+    state: oneOf(WATCH_STATES),
+    why: orNull(text),
+    files: count,
+    delivered: count,
+  }),
+  watch_options: object<{ dir: string; options: WatchOptions }>({ dir: text, options: watchOptions }),
 }
 
 const folder = join(import.meta.dirname, '../../tests/fixtures')
@@ -269,6 +299,10 @@ describe('together the fixtures show every', () => {
     ['cause of waiting', waiting.map(one => one.reason), Object.keys(waits)],
     ['key state of a waiting entry', waiting.flatMap(one => (one.reason === 'keychain' ? one.key : [])), KEY_STATES],
     ['key state', read<Status>('status').map(one => one.key.state), KEY_STATES],
+    ['state of a watch', read<Watch>('watch').map(one => one.state), WATCH_STATES],
+    ['state of a watch in the status', read<Status>('status').flatMap(one => one.watches.map(watch => watch.state)), WATCH_STATES],
+    ['fate of a file', read<Watch>('watch').map(one => one.afterAck), AFTER_ACKS],
+    ['fate that is asked for', read<{ options: WatchOptions }>('watch_options').flatMap(one => one.options.afterAck ?? []), AFTER_ACKS],
     ['state of a change', read<Change>('change').map(one => one.state), [...STATES, null]],
     ['choice at a sign-out', read<{ pending?: Leftover }>('sign_out').flatMap(one => one.pending ?? []), LEFTOVERS],
     // The last one is the binding's own: it says that the backend was not reached.

@@ -32,7 +32,7 @@ export const rules = {
       'entry', 'config', 'error', 'store', 'spool', 'cipher', 'keychain', 'transport', 'retry', 'revision', 'reference', 'clock',
       'wake', 'board',
     ],
-    triggers: ['error', 'clock', 'wake', 'keychain', 'outbox'],
+    triggers: ['error', 'entry', 'config', 'clock', 'wake', 'keychain', 'outbox', 'roots', 'store'],
     // Assembly: everything. `builder`, `handle` and `events` are what outgrew lib.rs.
     commands: '*',
     lib: '*',

@@ -36,6 +36,8 @@ pub enum Part {
     File,
     /// How far an upload is, and where.
     Progress,
+    /// Which folder is watched, and how. Bound to the id of the watch in place of an entry's.
+    Watch,
 }
 
 impl Part {
@@ -47,6 +49,7 @@ impl Part {
             Self::Digest => "digest",
             Self::File => "file",
             Self::Progress => "progress",
+            Self::Watch => "watch",
         }
     }
 }

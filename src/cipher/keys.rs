@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -114,6 +115,23 @@ impl DataKey {
     pub fn open(&self, part: Part, binding: &Binding<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Unopened> {
         open(&self.bytes, &binding.of_part(part), sealed)
     }
+
+    /// A keyed hash of these fields, under a key of its own for each purpose: who does not have the data key can neither make it nor try
+    /// guesses against it.
+    pub fn tag(&self, purpose: &str, fields: &[&[u8]]) -> [u8; 32] {
+        let key = Zeroizing::new(mac(self.bytes.as_slice(), &[b"storage-sync tag 1", purpose.as_bytes()]));
+        mac(key.as_slice(), fields)
+    }
+}
+
+/// HMAC-SHA-256 of fields, each behind its length: no two lists of fields are the same bytes.
+fn mac(key: &[u8], fields: &[&[u8]]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+    for field in fields {
+        mac.update(&(field.len() as u64).to_be_bytes());
+        mac.update(field);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 impl fmt::Debug for DataKey {

@@ -204,3 +204,18 @@ proptest! {
         prop_assert_eq!(bind(&one).of_part(a) == bind(&other).of_part(b), same);
     }
 }
+
+#[test]
+fn a_tag_depends_on_the_key_the_purpose_and_the_borders_of_its_fields() {
+    let binding = binding();
+    let (one, other) = (MasterKey::generate().new_data_key(&binding).0, MasterKey::generate().new_data_key(&binding).0);
+    let tags = [
+        one.tag("name", &[b"a", b"b"]),
+        one.tag("name", &[b"ab", b""]),
+        one.tag("name", &[b"ab"]),
+        one.tag("content", &[b"a", b"b"]),
+        other.tag("name", &[b"a", b"b"]),
+    ];
+    assert_eq!(tags.iter().collect::<std::collections::HashSet<_>>().len(), tags.len());
+    assert_eq!(tags[0], one.tag("name", &[b"a", b"b"]));
+}

@@ -19,6 +19,7 @@ mod scope;
 mod steer;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use tauri::{Runtime, ipc::Invoke};
 
@@ -53,5 +54,8 @@ pub(crate) fn handler<R: Runtime>() -> impl Fn(Invoke<R>) -> bool + Send + Sync 
         steer::pause,
         steer::resume,
         steer::retry,
+        watch::unwatch,
+        watch::watch,
+        watch::watches,
     ]
 }

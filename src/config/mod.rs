@@ -12,7 +12,8 @@
 //!   },
 //!   "retry": { "baseMs": 1000, "capMs": 600000, "concurrency": 8, "uploads": 2 },
 //!   "limits": { "entries": 100000, "payloadBytes": 1048576, "spoolBytes": 21474836480, "windowEntries": 10000, "windowBytes": 268435456 },
-//!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 }
+//!   "retention": { "settled": 1000, "settledDays": 7, "lostDays": 30 },
+//!   "folders": { "scanMs": 300000, "quietMs": 2000 }
 //! } }
 //! ```
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long what is settled is kept. Default: [`Retention::default`].
     pub retention: Retention,
+    /// How watched folders are looked through. Default: [`Folders::default`].
+    pub folders: Folders,
     /// Which files windows may name by their path, as patterns: a folder that Tauri knows (`$PICTURE`, `$HOME`, …) or an absolute path, and
     /// below it names in which `*` stands for anything within a name, `**` for any folders, `?` for one character and `[a-z]` for one of
     /// several. What is hidden (`.name`) has to be named. A `!` in front denies, and denying wins. The folder that a variable stands for and
@@ -116,6 +119,25 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self { base_ms: 1_000, cap_ms: 600_000, concurrency: 8, uploads: 2 }
+    }
+}
+
+/// How watched folders are looked through.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Folders {
+    /// How often a watched folder is looked through whatever the system tells of it, in milliseconds: 1000 to 86 400 000 (a day). A look reads the
+    /// folder, and of its files only those that seem to have changed. Default: 300 000 (5 minutes).
+    pub scan_ms: u64,
+    /// How long a file must have stayed the same before it counts as written, and how long it must have been away before it counts as deleted,
+    /// in milliseconds: 10 to `scan_ms`. A folder in which something happens is looked through no more often. Default: 2000.
+    pub quiet_ms: u64,
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        Self { scan_ms: 300_000, quiet_ms: 2_000 }
     }
 }
 

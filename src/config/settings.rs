@@ -7,7 +7,7 @@ use std::{
 
 use url::Url;
 
-use super::{Config, Endpoint, Limits, Migrations, Retention, Retry, check};
+use super::{Config, Endpoint, Folders, Limits, Migrations, Retention, Retry, check};
 use crate::error::{Error, Result};
 
 /// The checked configuration, shared by outbox and engine. Only the base URL can change at run time.
@@ -19,6 +19,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long what is settled is kept.
     pub retention: Retention,
+    /// How watched folders are looked through.
+    pub folders: Folders,
     /// Which files windows may name by their path, as written; whoever opens them checks it.
     pub roots: Vec<String>,
     /// How payloads of older versions of the app become what this one sends.
@@ -36,6 +38,7 @@ impl Settings {
         check_retry(&config.retry)?;
         check_limits(&config.limits)?;
         config.retention.check()?;
+        check_folders(&config.folders)?;
         let base_url = config.base_url.as_deref().map(base_url).transpose()?;
         let mut endpoints = BTreeMap::new();
         let written = config.endpoints.into_iter().map(|(kind, endpoint)| Endpoint::from_config(&kind, endpoint));
@@ -53,6 +56,7 @@ impl Settings {
             retry: config.retry,
             limits: config.limits,
             retention: config.retention,
+            folders: config.folders,
             roots: config.roots,
             migrations: Migrations::default(),
             endpoints,
@@ -163,6 +167,17 @@ fn check_limits(limits: &Limits) -> Result<()> {
     Ok(())
 }
 
+fn check_folders(folders: &Folders) -> Result<()> {
+    if !(1_000..=86_400_000).contains(&folders.scan_ms) {
+        return Err(Error::config("folders.scanMs", "must be 1000 to 86400000 (a day)"));
+    }
+    if !(10..=folders.scan_ms).contains(&folders.quiet_ms) {
+        let message = format!("must be 10 to `scanMs`, which is {}", folders.scan_ms);
+        return Err(Error::config("folders.quietMs", message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -209,6 +224,7 @@ mod tests {
                 "method": "post", "url": "/x/{key}", "body": "raw", "queue": "latest", "ifUnknown": "hold", "keyLifetime": 86400, "timeoutMs": 5,
                 "ack": { "status": [201], "id": "/data/id", "json": true }, "headers": { "X-Client": "desktop" } } },
             "retry": { "baseMs": 5, "capMs": 50, "concurrency": 3, "uploads": 4 },
+            "folders": { "scanMs": 2000, "quietMs": 20 },
             "limits": { "entries": 7, "payloadBytes": 9, "spoolBytes": 11, "windowEntries": 5, "windowBytes": 6 }
         }))
         .unwrap();
@@ -221,6 +237,7 @@ mod tests {
         assert_eq!(settings.retry, Retry { base_ms: 5, cap_ms: 50, concurrency: 3, uploads: 4 });
         let limits = Limits { entries: 7, payload_bytes: 9, spool_bytes: 11, window_entries: 5, window_bytes: 6 };
         assert_eq!(settings.limits, limits);
+        assert_eq!(settings.folders, Folders { scan_ms: 2000, quiet_ms: 20 });
         assert_eq!(settings.base_url().unwrap().as_str(), "https://a.com/v1/");
     }
 
@@ -293,6 +310,11 @@ mod tests {
             (json!({ "limits": { "spoolBytes": 0 } }), "limits.spoolBytes"),
             (json!({ "retry": { "uploads": 0 } }), "retry.uploads"),
             (json!({ "retry": { "uploads": 17 } }), "retry.uploads"),
+            (json!({ "folders": { "scanMs": 999 } }), "folders.scanMs"),
+            (json!({ "folders": { "scanMs": 86_400_001 } }), "folders.scanMs"),
+            (json!({ "folders": { "quietMs": 9 } }), "folders.quietMs"),
+            (json!({ "folders": { "scanMs": 1000, "quietMs": 1001 } }), "folders.quietMs"),
+            (json!({ "folders": { "every": 1 } }), "folders.every"),
             (json!({ "limits": { "payloadBytes": 0 } }), "limits.payloadBytes"),
             (json!({ "limits": { "payloadBytes": 268_435_457u64 } }), "limits.payloadBytes"),
         ];

@@ -1,6 +1,10 @@
 //! Puts the parts together, in the order in which they need each other, and takes them apart again.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -17,8 +21,10 @@ use crate::{
     events::{News, Source},
     keychain::{KeySource, Keys},
     outbox::{self, Outbox, StatusChanges},
+    roots::Roots,
     store::Store,
     transport::{Transport, credentials::Credentials, http::Http},
+    triggers::folders::{self, Folders, SystemWatcher},
     wake::WakeSignal,
 };
 
@@ -45,6 +51,7 @@ pub(crate) struct Blueprint {
 /// A queue that is open and delivers.
 pub(super) struct Running {
     pub(super) outbox: Outbox,
+    folders: Mutex<Option<Folders>>,
     engine: Engine,
     store: Store,
 }
@@ -55,6 +62,7 @@ impl Blueprint {
         settings: &Arc<Settings>,
         credentials: &Credentials,
         wake: &WakeSignal,
+        roots: &Roots,
     ) -> Result<Running> {
         let folder = self.folder.clone().ok_or_else(|| {
             let why = "the system names none: is HOME set?";
@@ -93,9 +101,16 @@ impl Blueprint {
             folder,
         });
         outbox.resume_leaving();
+        let folders = Folders::start(folders::Parts {
+            outbox: outbox.clone(),
+            roots: roots.clone(),
+            timing: settings.folders.clone(),
+            clock: Arc::clone(&self.clock),
+            watcher: Arc::new(SystemWatcher),
+        });
         // Else the first verbs of an app would be told that another process delivers.
         let _ = timeout(OWNER_PATIENCE, owned(&board)).await;
-        Ok(Running { outbox, engine, store })
+        Ok(Running { outbox, folders: Mutex::new(Some(folders)), engine, store })
     }
 }
 
@@ -107,6 +122,7 @@ async fn owned(board: &Board) {
 impl Running {
     /// Three quarters of the time are for attempts that are under way, the rest for the database.
     pub(super) async fn stop(&self, within: Duration) {
+        drop(self.folders.lock().unwrap_or_else(PoisonError::into_inner).take());
         let deadline = Instant::now() + within;
         let attempts = within * 3 / 4;
         let stopped = timeout_at(deadline, async {

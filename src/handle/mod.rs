@@ -26,7 +26,7 @@ use crate::{
     events::{Event, pump},
     outbox::{
         Discarded, EnqueueOptions, FileInfo, FileOptions, FileSource, Flushed, NewItem, Outbox, Payload,
-        ProgressReceiver, Query, Reset, Resolution, Rotated, Selection,
+        ProgressReceiver, Query, Reset, Resolution, Rotated, Selection, Watch, WatchOptions,
     },
     roots::{Opened, Roots},
     transport::credentials::Credentials,
@@ -350,6 +350,57 @@ impl StorageSync {
         self.shared.roots.allow(path.as_ref())
     }
 
+    /// Uploads the files of a folder from now on, also after restarts, until [`StorageSync::unwatch`]: those that are in it, and those that come or
+    /// change. A file that is edited again is a newer revision of the same thing: its key is a keyed hash of its path. With
+    /// [`AfterAck::Keep`](crate::AfterAck::Keep) what is deleted from the folder is deleted on the server, where the endpoint has a `delete`.
+    ///
+    /// `dir` is an absolute path that `roots` of the configuration or [`StorageSync::allow_path`] allow. For what is allowed by `allow_path`,
+    /// call that at every start. A folder that is watched for the same kind already is watched as `options` say from now on, under its id.
+    ///
+    /// Files that are hidden or called as programs call what they are not done with (`.part`, `.tmp`, `~`, …) are left out, and links are not
+    /// followed. One process follows folders: the one that delivers.
+    ///
+    /// ```
+    /// use tauri_plugin_storage_sync::{AfterAck, Result, StorageSync, WatchOptions};
+    ///
+    /// async fn follow(sync: &StorageSync) -> Result<()> {
+    ///     let options = WatchOptions { after_ack: AfterAck::Move, patterns: vec!["*.pdf".into()], ..WatchOptions::new("scan") };
+    ///     let watch = sync.watch("/home/ann/Scans", options).await?;
+    ///     println!("{}: {:?}", watch.id, watch.state);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// `unknown_kind`; `invalid_argument` for an endpoint that takes no files, params or patterns that are none; `path_not_allowed`; `io` when the
+    /// folder cannot be opened; or why there is no key.
+    pub async fn watch(&self, dir: impl AsRef<Path>, options: WatchOptions) -> Result<Watch> {
+        let outbox = self.outbox().await?;
+        let unnamed = || Error::argument("the path is not Unicode");
+        let dir = dir.as_ref().to_str().ok_or_else(unnamed)?.to_owned();
+        let (roots, asked) = (self.shared.roots.clone(), dir.clone());
+        let opened = tokio::task::spawn_blocking(move || roots.open_folder(&asked)).await;
+        let folder = opened.map_err(|_| Error::Closed)??;
+        outbox.watch(&dir, folder.path().to_str().ok_or_else(unnamed)?, options).await
+    }
+
+    /// Uploads no more files of that folder. What is queued stays so, and nothing is deleted anywhere. When it is watched again, all of its
+    /// files are uploaded anew, as the newest state of the same things.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn unwatch(&self, id: Uuid) -> Result<()> {
+        self.outbox().await?.unwatch(id).await
+    }
+
+    /// The watched folders of the current account, and how each is followed. [`Status::watches`] tells when that changes.
+    ///
+    /// # Errors
+    /// Why there is no key, if there are any.
+    pub async fn watches(&self) -> Result<Vec<Watch>> {
+        self.outbox().await?.watches().await
+    }
+
     /// Opens a file that a window names. Waits for the disk.
     pub(crate) fn open_path(&self, path: &str) -> Result<Opened> {
         self.shared.roots.open_file(path)
@@ -419,9 +470,9 @@ impl StorageSync {
 
     /// Tries until it is open.
     async fn open(&self, blueprint: &Blueprint) -> Arc<Running> {
-        let Shared { settings, credentials, wake, .. } = &*self.shared;
+        let Shared { settings, credentials, wake, roots, .. } = &*self.shared;
         loop {
-            match blueprint.open(settings, credentials, wake).await {
+            match blueprint.open(settings, credentials, wake, roots).await {
                 Ok(running) => {
                     let running = Arc::new(running);
                     self.enter(Phase::Ready(Arc::clone(&running)));

@@ -24,7 +24,7 @@ use crate::{
 const ITEMS: usize = 1000;
 
 /// An item that was looked at, under the id that it will have.
-struct Checked<'s> {
+pub(super) struct Checked<'s> {
     id: Uuid,
     item: NewItem,
     parents: Vec<Parent>,
@@ -88,7 +88,7 @@ impl Outbox {
     }
 
     /// Everything that can be known of it without the store.
-    fn checked(&self, item: NewItem) -> Result<Checked<'_>> {
+    pub(super) fn checked(&self, item: NewItem) -> Result<Checked<'_>> {
         let NewItem { kind, payload, options } = &item;
         let id = options.id.unwrap_or_else(Uuid::now_v7);
         let endpoint = validate::entry(&self.parts().settings, kind, id, payload, options)?;
@@ -167,7 +167,7 @@ impl Checked<'_> {
         Receipt { id: self.id, kind: kind.clone(), key: options.key.clone() }
     }
 
-    fn sealed(&self, master: &MasterKey, account: &str, chosen_id: bool) -> NewEntry {
+    pub(super) fn sealed(&self, master: &MasterKey, account: &str, chosen_id: bool) -> NewEntry {
         let Self { id, parents, endpoint, item: NewItem { kind, payload, options } } = self;
         let binding = Binding {
             account,
@@ -197,6 +197,7 @@ impl Checked<'_> {
             annihilates: options.action == Some(Action::Delete) && endpoint.creates(),
             parents: parents.clone(),
             file: file.map(|_| NewFile { spool: None, sealed: described }),
+            watched: None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::{
     relations, seal,
     source::{FileInfo, FileOptions, FileSource, Said},
     validate,
+    watched::OfWatch,
 };
 use crate::{
     cipher::{Binding, Chunks, FileRecord, MasterKey},
@@ -31,6 +32,8 @@ pub(super) struct Asked<'s> {
     pub(super) options: EnqueueOptions,
     pub(super) said: Said,
     pub(super) parents: Vec<Parent>,
+    /// It is in a watched folder.
+    pub(super) watched: Option<OfWatch>,
 }
 
 impl Outbox {
@@ -57,21 +60,31 @@ impl Outbox {
         source: impl Into<FileSource>,
         options: FileOptions,
     ) -> Result<Receipt> {
-        let source = source.into();
         let asked = self.asked(kind, options)?;
         let account = self.account().await?;
+        self.enqueue_asked(&account, asked, source.into()).await.map(|(receipt, _)| receipt)
+    }
+
+    /// Answers the SHA-256 of the file as well.
+    pub(super) async fn enqueue_asked(
+        &self,
+        account: &Arc<str>,
+        asked: Asked<'_>,
+        source: FileSource,
+    ) -> Result<(Receipt, [u8; 32])> {
         let needed: Vec<Uuid> = asked.parents.iter().filter(|parent| parent.needs_id).map(|parent| parent.id).collect();
-        self.check_references(&account, needed).await?;
+        self.check_references(account, needed).await?;
         // Before anything is copied: without a key it would be for nothing. It is not held meanwhile, or a rotation could not end.
-        drop(self.master_key(&account).await?);
-        let order = self.order(&account, &asked).await?;
+        drop(self.master_key(account).await?);
+        let order = self.order(account, &asked).await?;
         let copied = match source {
             FileSource::File(file) => copy::file(file, order).await?,
             FileSource::Reader { reader, length } => copy::reader(reader, length, order).await?,
         };
-        let receipt = Receipt { id: asked.id, kind: kind.to_owned(), key: asked.options.key.clone() };
-        self.take_file(&account, asked, copied).await?;
-        Ok(receipt)
+        let receipt = Receipt { id: asked.id, kind: asked.kind.to_owned(), key: asked.options.key.clone() };
+        let sha256 = copied.sha256;
+        self.take_file(account, asked, copied).await?;
+        Ok((receipt, sha256))
     }
 
     /// What a file that waits is called, how large it is, and its digest. Needs the key.
@@ -104,12 +117,12 @@ impl Outbox {
     }
 
     /// Everything that can be known of it before it is read.
-    fn asked<'s>(&'s self, kind: &'s str, options: FileOptions) -> Result<Asked<'s>> {
+    pub(super) fn asked<'s>(&'s self, kind: &'s str, options: FileOptions) -> Result<Asked<'s>> {
         let (options, said) = options.split();
         let id = options.id.unwrap_or_else(Uuid::now_v7);
         let endpoint = validate::file(&self.parts().settings, kind, id, &said, &options)?;
         let parents = relations::parents(id, &Payload::bytes([], &*said.content_type), &options)?;
-        Ok(Asked { id, kind, endpoint, options, said, parents })
+        Ok(Asked { id, kind, endpoint, options, said, parents, watched: None })
     }
 
     async fn order(&self, account: &Arc<str>, asked: &Asked<'_>) -> Result<Order> {
@@ -217,7 +230,7 @@ impl Asked<'_> {
         body: Option<&Zeroizing<Vec<u8>>>,
         spooled: Option<&Spooled>,
     ) -> NewEntry {
-        let Self { id, kind, endpoint, options, said, parents } = self;
+        let Self { id, kind, endpoint, options, said, parents, watched } = self;
         let content_type = &said.content_type;
         let binding = Binding {
             account,
@@ -247,6 +260,7 @@ impl Asked<'_> {
                 spool: spooled.map(|spooled| (spooled.name().to_owned(), spooled.bytes())),
                 sealed: described,
             }),
+            watched: watched.as_ref().map(|of| of.row(&record.sha256)),
         }
     }
 }

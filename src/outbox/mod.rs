@@ -22,6 +22,8 @@ mod steer;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod watch;
+mod watched;
 
 use std::{
     path::PathBuf,
@@ -29,7 +31,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{
+    broadcast,
+    watch::{Receiver, Sender},
+};
 
 pub use self::{
     edit::Resolution,
@@ -41,7 +46,9 @@ pub use self::{
     sign_out::{Leftover, SignedOut},
     source::{FileInfo, FileOptions, FileSource},
     steer::{Discarded, Selection, SelectionFilter},
+    watch::{AfterAck, Watch, WatchOptions},
 };
+pub(crate) use self::{watch::Plan, watched::FoundFile};
 pub use crate::board::ProgressReceiver;
 use crate::{
     board::Board,
@@ -94,8 +101,9 @@ struct Shared {
     rotating: tokio::sync::Mutex<()>,
     /// What sign-outs have left to do is being done.
     resuming: AtomicBool,
+    watching: watch::Watching,
     /// Rises with every change of `status()` that is this module's own: account, pause, key.
-    version: watch::Sender<u64>,
+    version: Sender<u64>,
 }
 
 /// The account that every verb is confined to: read from the store once, then kept in memory, so that `enqueue` has
@@ -132,7 +140,8 @@ impl Outbox {
             account: CurrentAccount::default(),
             rotating: tokio::sync::Mutex::default(),
             resuming: AtomicBool::default(),
-            version: watch::Sender::new(0),
+            watching: watch::Watching::default(),
+            version: Sender::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -157,6 +166,7 @@ impl Outbox {
             account: account.to_string(),
             key: keys.state(&account),
             holds: board.holds(),
+            watches: self.shared.watching.states_of(&account),
         })
     }
 
@@ -220,6 +230,7 @@ impl Outbox {
         board.post_account(account);
         drop(steering);
         self.shared.account.replace(account);
+        self.shared.watching.changed();
         self.parts().board.follow_uploads(&account.into());
         self.status_changed();
         self.wake(Wake::Changed).await;
@@ -294,9 +305,9 @@ impl Outbox {
 /// See [`Outbox::status_changes`].
 #[derive(Debug, Clone)]
 pub struct StatusChanges {
-    store: watch::Receiver<u64>,
-    board: watch::Receiver<u64>,
-    own: watch::Receiver<u64>,
+    store: Receiver<u64>,
+    board: Receiver<u64>,
+    own: Receiver<u64>,
 }
 
 impl StatusChanges {

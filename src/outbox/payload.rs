@@ -172,6 +172,13 @@ impl fmt::Debug for EnqueueOptions {
     }
 }
 
+/// `null` is as good as absent.
+pub(super) fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// Hand-written because derived messages quote the value that they refuse.
 pub(super) fn params<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     use serde_json::Value;

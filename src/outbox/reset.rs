@@ -67,6 +67,7 @@ impl Outbox {
         tracing::warn!(file = %file.display(), "a queue whose key is lost was given up; a copy is kept");
         self.remove_rows_of(&account).await?;
         self.new_key_of(&account).await;
+        self.shared.watching.changed();
         self.status_changed();
         self.wake(Wake::Changed).await;
         self.parts().wake.wake(Wake::Keychain);

@@ -70,8 +70,9 @@ impl Outbox {
             rotated.unreadable = 0;
             for old in &old {
                 let (rewrapped, unreadable) = self.rewrap_all(account, *old, &new).await?;
-                found += rewrapped;
-                rotated.unreadable += unreadable;
+                let watches = self.rewrap_watch_key(account, *old, &new).await?;
+                found += rewrapped + watches.0;
+                rotated.unreadable += unreadable + watches.1;
             }
             rotated.rewrapped += found;
             if unused && rotated.unreadable == 0 {

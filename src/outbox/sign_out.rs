@@ -103,6 +103,7 @@ impl Outbox {
         board.post_account("");
         drop(steering);
         self.shared.account.replace("");
+        self.shared.watching.changed();
         forget(&account);
         keys.forget_account(&account);
         self.status_changed();

@@ -1,6 +1,9 @@
 //! A folder that stays open.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use cap_std::fs::Dir;
 
@@ -9,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// A folder that stays open, wherever its path leads later. Files in it are opened by their path below it.
 pub struct Folder {
-    dir: Dir,
+    pub(super) dir: Dir,
     /// As it was given, and as it turned out to be.
     paths: [PathBuf; 2],
     /// It was allowed itself, and everything in it.
@@ -22,12 +25,36 @@ impl Folder {
         Self { dir, paths, whole, shared }
     }
 
+    /// Where it really is, as far as the system can tell.
+    pub fn path(&self) -> &Path {
+        &self.paths[1]
+    }
+
     /// Opens the regular file of that path below the folder: names with `/` between them.
     ///
     /// # Errors
     /// As [`Roots::open_file`](super::Roots::open_file).
-    #[cfg_attr(not(test), expect(dead_code, reason = "where watched folders come in"))]
     pub fn open_file(&self, path: &str) -> Result<Opened> {
+        let (own, exact) = self.rules()?;
+        let (dir, name) = self.parent(path)?;
+        own.file(&dir, name, exact)
+    }
+
+    /// The folder that a file is in which may be opened, and its name there.
+    pub(super) fn parent<'p>(&self, path: &'p str) -> Result<(Dir, &'p str)> {
+        self.allows(path)?;
+        let names = written::relative(path)?;
+        let (own, exact) = self.rules()?;
+        let (name, folders) = names.split_last().ok_or_else(outside)?;
+        let mut dir = self.dir.try_clone().map_err(|error| Error::io("opening the folder", error))?;
+        for folder in folders {
+            dir = own.step(&dir, folder, exact)?;
+        }
+        Ok((dir, name))
+    }
+
+    /// Whether a file of that path may be opened.
+    pub(super) fn allows(&self, path: &str) -> Result<()> {
         let names = written::relative(path)?;
         let paths = self.paths.clone().map(|path| names.iter().fold(path, |path, name| path.join(name)));
         let patterns = &self.shared.patterns;
@@ -37,12 +64,11 @@ impl Folder {
         if paths.iter().any(|path| patterns.denies(path)) {
             return Err(denied());
         }
-        let own = Own::of(self.shared.own.as_deref())?;
-        let (name, folders) = names.split_last().ok_or_else(outside)?;
-        let mut dir = self.dir.try_clone().map_err(|error| Error::io("opening the folder", error))?;
-        for folder in folders {
-            dir = own.step(&dir, folder, patterns.deny())?;
-        }
-        own.file(&dir, name, patterns.deny())
+        Ok(())
+    }
+
+    /// What is ours, and whether names have to be spelled as the system spells them.
+    pub(super) fn rules(&self) -> Result<(Own, bool)> {
+        Ok((Own::of(self.shared.own.as_deref())?, self.shared.patterns.deny()))
     }
 }

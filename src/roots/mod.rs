@@ -9,7 +9,9 @@
 
 mod folder;
 mod grants;
+mod listing;
 mod pattern;
+mod take;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -29,7 +31,12 @@ use self::{
 };
 use crate::error::{Error, Result};
 
-pub use self::{folder::Folder, pattern::VARIABLES};
+pub use self::{
+    folder::Folder,
+    listing::Mark,
+    pattern::VARIABLES,
+    take::{Take, is_aside},
+};
 
 /// What the variables of patterns stand for on this system, by name with the `$`; those that it has no folder for are left out.
 pub type Bases = BTreeMap<&'static str, PathBuf>;
@@ -41,6 +48,8 @@ pub struct Opened {
     pub file: File,
     /// What it is called, without the folders.
     pub name: String,
+    /// How the system knew it when it was opened.
+    pub mark: Mark,
 }
 
 /// The paths that windows may name. Clones share it.
@@ -102,7 +111,6 @@ impl Roots {
     ///
     /// # Errors
     /// As [`Roots::open_file`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "where watched folders come in"))]
     pub fn open_folder(&self, path: &str) -> Result<Folder> {
         let path = written::checked(path)?;
         let (place, whole) = self.shared.folder_at(&path)?;

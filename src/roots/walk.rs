@@ -9,7 +9,7 @@ use cap_std::{
 };
 
 use super::{
-    Opened,
+    Mark, Opened,
     pattern::{Place, canonical},
 };
 use crate::error::{Error, Result};
@@ -80,7 +80,8 @@ impl Own {
         if opened.nlink() > 1 && self.holds(&opened)? {
             return Err(ours());
         }
-        Ok(Opened { file: file.into_std(), name: name.to_owned() })
+        let mark = Mark::of(&opened);
+        Ok(Opened { file: file.into_std(), name: name.to_owned(), mark })
     }
 
     fn is_not(&self, dir: &Dir) -> Result<()> {

@@ -12,6 +12,7 @@ use super::{
     relations, single, spooled,
     sql::{Batch, get, get_id, get_key_id, get_u32, get_u64, padded, places, rows},
     tx::Tx,
+    watched,
     writer::Job,
 };
 use crate::{
@@ -119,11 +120,12 @@ pub(super) async fn apply(
             }
             *before.live.entry(entry.account.clone()).or_default() += 1;
             inserts.push(Insert { entry, now: *now });
-            if !entry.parents.is_empty() || entry.annihilates || entry.file.is_some() {
+            if !is_alone(entry) {
                 // What it does to others depends on what is there when it comes in.
                 take(tx, device, &inserts);
                 inserts.clear();
                 spooled::push_new(&mut tx.batch, entry);
+                watched::push_new(&mut tx.batch, entry);
                 if !entry.parents.is_empty() || entry.annihilates {
                     relations::push(&mut tx.batch, entry, *now);
                 }
@@ -138,9 +140,12 @@ pub(super) async fn apply(
 
 /// Whether nothing has to be looked up before these are inserted, unless a quota is reached.
 pub(super) fn is_plain(job: &Job<Enqueue, Vec<Inserted>>) -> bool {
-    let plain =
-        |entry: &NewEntry| !entry.chosen_id && entry.parents.is_empty() && !entry.annihilates && entry.file.is_none();
-    job.input.entries.iter().all(plain)
+    job.input.entries.iter().all(|entry| !entry.chosen_id && is_alone(entry))
+}
+
+/// Whether nothing beside its own rows goes with it.
+fn is_alone(entry: &NewEntry) -> bool {
+    entry.parents.is_empty() && !entry.annihilates && entry.file.is_none() && entry.watched.is_none()
 }
 
 /// Commits plain batches without a look before, in one hop. A quota that is reached fails all of it with

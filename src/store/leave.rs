@@ -173,7 +173,9 @@ pub(super) async fn remove(tx: &mut Tx<'_>, Remove { account, before }: &Remove)
 /// What is left of an account without rows.
 async fn memory(tx: &mut Tx<'_>, account: &str) -> Result<Option<i64>, Fault> {
     let mut numbers = Vec::new();
-    for (table, name) in [("lanes", "lane"), ("tombstones", "id"), ("mappings", "id")] {
+    for (table, name) in
+        [("lanes", "lane"), ("tombstones", "id"), ("mappings", "id"), ("watches", "id"), ("watch_keys", "id")]
+    {
         numbers.push(tx.batch.push(&format!(
             "DELETE FROM {table} WHERE {name} IN (SELECT {name} FROM {table} WHERE account = ? LIMIT ?) \
              AND EXISTS (SELECT 1 FROM leaving WHERE account = ?) RETURNING {name}"

@@ -29,6 +29,7 @@ mod trial;
 mod tx;
 mod types;
 mod verbs;
+mod watched;
 mod writer;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use self::{
         Loaded, LoadedFile, NewEntry, NewFile, Opened, Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught,
         Thing, Verdict,
     },
+    watched::{Mark, NewWatched, WatchKey, WatchRow, Watched, WatchedCount},
 };
 use crate::{
     entry::{Change, Counts, Known, State},

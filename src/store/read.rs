@@ -155,8 +155,10 @@ impl Store {
         batch.push("SELECT key_id FROM keys WHERE account = ? AND current = 1");
         batch.bind(account.to_owned());
         // An acked row counts too: its digest is sealed, and the same id must be known again.
-        batch.push("SELECT EXISTS (SELECT 1 FROM counts WHERE account = ? AND n > 0) AS found");
-        batch.bind(account.to_owned());
+        batch.push(
+            "SELECT EXISTS (SELECT 1 FROM counts WHERE account = ? AND n > 0) OR EXISTS (SELECT 1 FROM watch_keys WHERE account = ?) AS found",
+        );
+        batch.bind(account.to_owned()).bind(account.to_owned());
         batch.push("SELECT account FROM leaving WHERE account = ?");
         batch.bind(account.to_owned());
         let answers = self.ask(batch).await?;

@@ -91,7 +91,8 @@ pub(super) async fn rewrap(tx: &mut Tx<'_>, Rewrap { from, to, rows }: &Rewrap) 
 pub(super) fn forget_keys(batch: &mut Batch, account: &str) {
     batch.push(
         "DELETE FROM keys WHERE account = ? AND current = 0 AND NOT EXISTS (SELECT 1 FROM payloads p JOIN entries e ON e.seq = p.seq \
-             WHERE p.key_id = keys.key_id AND e.account = keys.account)",
+             WHERE p.key_id = keys.key_id AND e.account = keys.account) \
+             AND NOT EXISTS (SELECT 1 FROM watch_keys w WHERE w.account = keys.account AND w.key_id = keys.key_id)",
     );
     batch.bind(account.to_owned());
 }

@@ -79,7 +79,19 @@ pub(super) async fn copy(aside: &Path, new: &mut SqliteConnection) -> Result<Sal
 }
 
 async fn copy_all(old: &mut SqliteConnection, new: &mut SqliteConnection) -> Result<(u64, Option<u64>), Fault> {
-    for table in ["meta", "keys", "leaving", "gone_keys", "signed_in", "floors", "tombstones", "mappings"] {
+    for table in [
+        "meta",
+        "keys",
+        "leaving",
+        "gone_keys",
+        "signed_in",
+        "floors",
+        "tombstones",
+        "mappings",
+        "watch_keys",
+        "watches",
+        "watched",
+    ] {
         for record in small_table(old, table).await {
             // Counted anew while the rows of files come in.
             if table == "meta" && text(&record, "name") == Some("spool bytes") {

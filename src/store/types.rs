@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, watched::NewWatched};
 use crate::entry::{Action, Entry, Queue, Reason, State};
 
 /// How a database was opened.
@@ -59,6 +59,8 @@ pub struct NewEntry {
     pub parents: Vec<Parent>,
     /// Its payload is a file.
     pub file: Option<NewFile>,
+    /// It says what became of a file of a watched folder.
+    pub watched: Option<NewWatched>,
 }
 
 /// What a new entry has beside its payload when that is a file.

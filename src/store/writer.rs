@@ -23,6 +23,7 @@ use super::{
     trial::Death,
     tx::Tx,
     verbs::{self, Discard, Retry, Setting},
+    watched::{self, Watching},
 };
 use crate::error::{Error, Result};
 
@@ -77,6 +78,7 @@ pub(super) enum Command {
     Leave(Job<Leave, ()>),
     Remove(Job<Remove, Option<i64>>),
     CopyAside(Job<PathBuf, ()>),
+    Watch(Job<Watching, bool>),
     Prune(Job<Prune, bool>),
     Checkpoint(Job<(), ()>),
     Own(Job<bool, ()>),
@@ -112,6 +114,7 @@ impl Command {
             Self::Leave(job) => job.finish(failed),
             Self::Remove(job) => job.finish(failed),
             Self::CopyAside(job) => job.finish(failed),
+            Self::Watch(job) => job.finish(failed),
             Self::Prune(job) => job.finish(failed),
             Self::Checkpoint(job) => job.finish(failed),
             Self::Own(job) => job.finish(failed),
@@ -418,6 +421,7 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
             job.answer = Some(Ok(()));
         }
         Command::Remove(job) => job.answer = Some(Ok(leave::remove(tx, &job.input).await?)),
+        Command::Watch(job) => job.answer = Some(Ok(watched::apply(tx, &job.input).await?)),
         // Enqueues are applied many at a time, these outside of transactions.
         Command::Enqueue(_) | Command::Prune(_) | Command::CopyAside(_) | Command::Checkpoint(_) | Command::Own(_) => {}
     }

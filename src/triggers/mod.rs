@@ -3,6 +3,7 @@
 //! Each trigger only signals: a wake for nothing costs a look, and a missed one costs a slow retry. A machine that lacks the
 //! source of one goes without it. Window focus comes from `lib`, which alone knows windows.
 
+pub mod folders;
 pub mod keychain;
 mod network;
 mod power;

@@ -9,6 +9,8 @@ mod conflicts;
 mod contract;
 mod credentials;
 mod dependencies;
+mod folders;
+mod folders_kills;
 mod hostile;
 mod idle;
 mod key_sources;

@@ -166,9 +166,9 @@ impl Setup {
             random: self.random,
             wake: wake.clone(),
             board: board.clone(),
-            folder: self.folder,
+            folder: self.folder.clone(),
         };
-        Device { store, outbox, engine, running: None, wake, board, credentials }
+        Device { store, outbox, engine, running: None, wake, board, credentials, folder: self.folder }
     }
 
     /// The same, delivering.
@@ -187,6 +187,7 @@ pub struct Device {
     pub wake: WakeSignal,
     pub board: Board,
     pub credentials: Credentials,
+    pub folder: PathBuf,
 }
 
 impl Device {

@@ -6,6 +6,7 @@ import { showConflicts } from './conflict'
 import { showDelivery } from './delivery'
 import { attempt } from './dom'
 import { showFiles } from './files'
+import { showFolders } from './folders'
 import { showListing } from './listing'
 import { showQueue } from './queue'
 
@@ -18,4 +19,5 @@ await attempt(async () => {
   await showListing(backend)
   await showConflicts(backend)
   showFiles()
+  await showFolders()
 })

@@ -1,4 +1,4 @@
-import type { Entry, KeyState, Reason, State, Status, WaitingFor } from 'tauri-plugin-storage-sync-api'
+import type { Entry, KeyState, Reason, State, Status, WaitingFor, WatchState } from 'tauri-plugin-storage-sync-api'
 
 export const STATE_WORDS: Record<State, string> = {
   pending: 'Waiting',
@@ -36,6 +36,13 @@ export function keyNotice({ key, pending }: Status): string {
   }
 }
 
+export const WATCH_WORDS: Record<WatchState, string> = {
+  watching: 'Watching',
+  scanning: 'Looked through now and then',
+  missing: 'Not there',
+  waiting: 'Not followed here yet',
+}
+
 const REASON_WORDS: Record<Reason, string> = {
   refused: 'The server refused it',
   conflict: 'It was changed on another device: decide which version stands',
@@ -45,7 +52,7 @@ const REASON_WORDS: Record<Reason, string> = {
   'parent-gone': 'What it belongs to was removed',
 }
 
-const KIND_WORDS: Record<string, string> = { form: 'Listing', note: 'Note', photo: 'Photo', file: 'File' }
+const KIND_WORDS: Record<string, string> = { form: 'Listing', note: 'Note', photo: 'Photo', file: 'File', scan: 'Scan' }
 
 /** What an entry is about. */
 export function whatOf(entry: Entry): string {

@@ -62,6 +62,9 @@ fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ("sign_out", json!({ "pending": "keep", "timeoutMs": 1 }), &[]),
         ("rotate_key", json!({}), &[]),
         ("reset_encrypted_data", json!({ "confirm": "yes" }), &[]),
+        ("watch", json!({ "dir": "/nowhere", "options": { "kind": "photo", "patterns": ["*"] } }), &[]),
+        ("unwatch", json!({ "id": id }), &[]),
+        ("watches", json!({}), &[]),
     ]
 }
 

@@ -5,6 +5,7 @@ mod decisions;
 mod files;
 mod hostile;
 mod scope;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +37,7 @@ use crate::{
     transport::{Answer, Delivery, Learned, Outcome, Request, Transport, upload::Upload},
 };
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 28] = [
     "enqueue",
     "enqueue_all",
     "enqueue_file",
@@ -62,6 +63,9 @@ const COMMANDS: [&str; 25] = [
     "sign_out",
     "rotate_key",
     "reset_encrypted_data",
+    "watch",
+    "unwatch",
+    "watches",
 ];
 
 /// A key in memory.

@@ -281,6 +281,7 @@ async fn a_record_that_was_moved_to_another_row_does_not_open() {
         annihilates: false,
         parents: Vec::new(),
         file: None,
+        watched: None,
     };
     fixture.store.enqueue(vec![moved], 1000, 0).await.unwrap();
     assert_refused(fixture.outbox.payload(id).await, "undecryptable", &id.to_string());

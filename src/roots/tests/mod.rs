@@ -1,6 +1,7 @@
 //! What may be opened, and everything that may not.
 
 mod attacks;
+mod folders;
 mod race;
 mod rules;
 

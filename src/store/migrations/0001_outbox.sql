@@ -212,6 +212,47 @@ CREATE TABLE files (
 ) STRICT;
 CREATE UNIQUE INDEX files_spool ON files (spool) WHERE spool IS NOT NULL;
 
+-- What names and folders of an account's watches are hashed and sealed with: a data key of its own, so that a rotation changes no hash.
+CREATE TABLE watch_keys (
+    account     TEXT PRIMARY KEY NOT NULL,
+    id          BLOB NOT NULL CHECK (length(id) = 16),
+    key_id      BLOB NOT NULL,
+    wrapped_key BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Folders that are watched.
+CREATE TABLE watches (
+    id      BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
+    account TEXT NOT NULL,
+    kind    TEXT NOT NULL,
+    -- Keyed hash of kind and folder: each is watched once.
+    tag     BLOB NOT NULL,
+    -- Which folder, and how.
+    sealed  BLOB NOT NULL,
+    -- What the system calls the folder, since the first look at it.
+    folder  BLOB,
+    UNIQUE (account, tag)
+) STRICT, WITHOUT ROWID;
+
+-- Files of watched folders as they were enqueued last.
+CREATE TABLE watched (
+    watch    BLOB NOT NULL REFERENCES watches (id) ON DELETE CASCADE,
+    -- Keyed hash of folder and path, which is also its lane.
+    tag      BLOB NOT NULL,
+    -- What the system says of it: while all of it is the same, nothing is read. Times are nanoseconds since 1970, compared and not ordered.
+    file     INTEGER NOT NULL,
+    bytes    INTEGER NOT NULL,
+    modified INTEGER NOT NULL,
+    changed  INTEGER NOT NULL,
+    -- Keyed hash of its content.
+    hash     BLOB NOT NULL,
+    -- The entry that carries it, as long as it is not acknowledged.
+    entry    BLOB,
+    acked    INTEGER NOT NULL DEFAULT 0 CHECK (acked IN (0, 1)),
+    PRIMARY KEY (watch, tag)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX watched_entry ON watched (entry) WHERE entry IS NOT NULL;
+
 -- What no entry needs any more: files in the spool, and unfinished uploads with what it takes to end them.
 CREATE TABLE leftovers (
     number       INTEGER PRIMARY KEY,
@@ -326,6 +367,12 @@ CREATE TRIGGER entries_forget AFTER UPDATE OF state ON entries
     WHEN NEW.state IN ('acked', 'superseded') AND OLD.state <> NEW.state AND NEW.lost = 0 BEGIN
     UPDATE payloads SET body = NULL, params = NULL WHERE seq = NEW.seq;
     DELETE FROM requests WHERE seq = NEW.seq;
+END;
+
+-- The row of an entry may be pruned before somebody looks.
+CREATE TRIGGER watched_acked AFTER UPDATE OF state ON entries
+    WHEN NEW.state = 'acked' AND OLD.state <> 'acked' AND EXISTS (SELECT 1 FROM watched WHERE entry = NEW.id) BEGIN
+    UPDATE watched SET acked = 1, entry = NULL WHERE entry = NEW.id;
 END;
 
 -- How many bytes waiting files take in the spool.

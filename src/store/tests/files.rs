@@ -103,7 +103,7 @@ pub(super) fn damage(database: &Path, every: u64) -> u64 {
     let mut file = fs::OpenOptions::new().read(true).write(true).open(database).unwrap();
     let pages = file.metadata().unwrap().len() / 4096;
     let mut damaged = 0;
-    let mut page = 45;
+    let mut page = 60;
     while page < pages {
         let mut bytes = [0; 4096];
         file.seek(SeekFrom::Start(page * 4096)).unwrap();

@@ -10,6 +10,7 @@ mod model;
 mod plans;
 mod spooled;
 mod verbs;
+mod watched;
 
 use std::path::{Path, PathBuf};
 
@@ -121,6 +122,7 @@ fn entry(key: Option<&str>, queue: Queue) -> NewEntry {
         annihilates: false,
         parents: Vec::new(),
         file: None,
+        watched: None,
     }
 }
 

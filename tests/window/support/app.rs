@@ -34,6 +34,11 @@ impl Installation {
         self
     }
 
+    /// The folder that the app suggests to watch. It is there once the app has been.
+    pub fn inbox(&self) -> PathBuf {
+        self.data.path().join("dev.storage-sync.example/inbox")
+    }
+
     /// Starts the app behind a WebDriver of its own and waits until its page is there.
     pub async fn start(&self) -> App {
         let (port, native) = (free_port(), free_port());

@@ -10,9 +10,9 @@
 
 mod tray;
 
-use std::env;
+use std::{env, path::PathBuf};
 
-use tauri::{Builder, RunEvent, State, generate_context, generate_handler};
+use tauri::{AppHandle, Builder, Manager, RunEvent, State, generate_context, generate_handler};
 use tracing_subscriber::EnvFilter;
 
 const BACKEND: &str = "http://127.0.0.1:8787";
@@ -23,6 +23,14 @@ struct Backend(String);
 #[tauri::command]
 fn backend(backend: State<'_, Backend>) -> String {
     backend.0.clone()
+}
+
+/// A folder that `roots` of the configuration allow, made if it is not there: what is put into it uploads itself once it is watched.
+#[tauri::command]
+async fn inbox(app: AppHandle) -> Result<PathBuf, String> {
+    let made = app.path().app_data_dir().map_err(|error| error.to_string())?.join("inbox");
+    std::fs::create_dir_all(&made).map_err(|error| error.to_string())?;
+    Ok(made)
 }
 
 /// What happens when the last window closes.
@@ -58,7 +66,7 @@ pub fn run() {
     let app = Builder::default()
         .plugin(storage_sync.build())
         .manage(Backend(url))
-        .invoke_handler(generate_handler![backend])
+        .invoke_handler(generate_handler![backend, inbox])
         .setup(move |app| {
             if closing == Closing::GoesToTheTray {
                 tray::show(app.handle())?;
