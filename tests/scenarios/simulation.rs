@@ -120,13 +120,14 @@ fn told(mode: Mode, seed: u64, net: &Net, why: &str) -> String {
 /// Steps in disorder, then everything is healed and must come to rest.
 async fn history(net: &Arc<Net>, dice: &mut Dice, templates: &Path) {
     let temper = Temper::new(dice);
+    net.world().hurry = temper.hurries.then(|| Dice::new(dice.next()));
     let mut clients = Vec::new();
     let first = dice.next();
-    for n in 0..2 + dice.roll(3) as usize {
+    for n in 0..1 + dice.roll(3) as usize {
         // All different, and none always the greater.
         let template = ((first >> 8) ^ (n as u64)) % TEMPLATES as u64;
         let template = templates.join(template.to_string());
-        let mut client = Client::new(n, net, Dice::new(dice.next()), &template).await;
+        let mut client = Client::new(n, net, Dice::new(dice.next()), &template, temper.width).await;
         client.settle().await;
         clients.push(client);
     }
@@ -141,6 +142,7 @@ async fn history(net: &Arc<Net>, dice: &mut Dice, templates: &Path) {
         }
         is_well(net);
     }
+    net.world().hurry = None;
     net.world().settle_late(dice);
     come_to_rest(net, &mut clients).await;
     is_well(net);

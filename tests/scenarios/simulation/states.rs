@@ -49,8 +49,15 @@ pub fn broken(before: &Entries, now: &Entries, ledger: &Ledger, server: &Server)
 }
 
 fn one(promise: &Promise, is: &Entry) -> Option<String> {
-    (promise.open && is_live(is) && !is.possibly_sent)
-        .then(|| "it does not say that it may have been sent, and it may".into())
+    let flies = is.state == State::Inflight;
+    if flies != promise.is_claimed() {
+        return Some(format!("it is {:?}, and claimed: {}", is.state, promise.is_claimed()));
+    }
+    let may = promise.open || flies;
+    if !(is_live(is) || is.lost) || may == is.possibly_sent {
+        return None;
+    }
+    Some(format!("it says {} of whether it may have been sent, and that is {may}", is.possibly_sent))
 }
 
 /// What is acknowledged was applied, and as often as somebody meant it.

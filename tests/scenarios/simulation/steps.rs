@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{
-    Action, Error, Known, NewItem, Queue, State, reference,
+    Action, Entry, Error, Known, NewItem, Queue, State, reference,
     testing::{
         outbox::{EnqueueOptions, Payload, Resolution, Selection, SelectionFilter},
         store::Keep,
@@ -28,6 +28,10 @@ const KEYS: [&str; 2] = ["a", "b"];
 pub struct Temper {
     pub restores: bool,
     pub prunes: bool,
+    /// How many requests a device has on the wire at once: the fewer, the more is claimed that waits for it.
+    pub width: u64,
+    /// Answers come while something is committed.
+    pub hurries: bool,
     pub kinds: &'static [&'static str],
 }
 
@@ -37,13 +41,17 @@ impl Temper {
             [&["form"], &["draft", "memo"], &["listing", "note"], &["memo", "order"], &["form", "listing"]];
         let all: &[&str] = &["form", "form", "draft", "memo", "listing", "listing", "note", "order"];
         let kinds = if dice.one_in(2) { all } else { few[dice.roll(5) as usize] };
-        Self { restores: dice.one_in(3), prunes: dice.one_in(3), kinds }
+        let width = [1, 2, 8][dice.roll(3) as usize];
+        Self { restores: dice.one_in(3), prunes: dice.one_in(3), width, hurries: dice.one_in(2), kinds }
     }
 }
 
 impl Client {
     /// One thing that a user, a system or fate does.
     pub async fn step(&mut self, temper: Temper, dice: &mut Dice) {
+        if temper.restores && dice.one_in(15) {
+            return if dice.one_in(2) { self.back_up().await } else { self.restore().await };
+        }
         match dice.roll(40) {
             0..=13 => self.enqueue(temper, dice).await,
             14..=15 => self.enqueue_some(dice).await,
@@ -61,8 +69,6 @@ impl Client {
             34..=35 => self.resolve(dice).await,
             36 => self.observe(dice).await,
             37 => self.device().wake.wake([Wake::Network, Wake::Focus, Wake::Flush][dice.roll(3) as usize]),
-            38 if temper.restores => self.back_up().await,
-            39 if temper.restores => self.restore().await,
             _ if temper.prunes => self.prune(dice).await,
             _ => self.enqueue(temper, dice).await,
         }
@@ -212,13 +218,11 @@ impl Client {
         self.note(&words);
         let (entry, promise) = (self.entries.get(&id), self.ledger.promises.get_mut(&id));
         let (Some(entry), Some(promise)) = (entry, promise) else { return };
+        promise.forced |= forced;
+        promise.again += usize::from(forced);
         if states::is_contested(entry) {
-            (promise.revived, promise.open, promise.spent) = (true, false, true);
             promise.again += 1;
-        }
-        if forced {
-            promise.forced = true;
-            promise.again += 1;
+            self.ledger.revive(id);
         }
     }
 
@@ -233,7 +237,7 @@ impl Client {
             let live = self.entries.get(id).is_some_and(|entry| matches!(entry.state, State::Pending | State::Failed));
             let Some(promise) = self.ledger.promises.get_mut(id) else { continue };
             promise.fate = Fate::Discarded { possibly };
-            assert!(possibly || !promise.open || !live, "it may have been applied, and nobody was told: {promise:?}");
+            assert!(!live || possibly == promise.open, "whether it may have been applied is told wrongly: {promise:?}");
         }
         assert!(!cascade || discarded.orphaned.is_empty(), "what depends on it goes with it: {discarded:#?}");
     }
@@ -258,7 +262,7 @@ impl Client {
         assert!(contested || !promise.open, "what may have been applied was edited: {promise:?}");
         promise.content = content;
         if contested {
-            (promise.revived, promise.open, promise.spent) = (true, false, true);
+            self.ledger.revive(id);
         }
     }
 
@@ -315,10 +319,18 @@ impl Client {
             mappings_ms: i64::MAX / 2,
             tombstones_ms: i64::MAX / 2,
         };
-        let wall = 1_700_000_000_000;
+        // After all that was ever touched, however far the clock had jumped.
+        let wall = i64::MAX / 4;
         while matches!(self.device().store.prune(keep, wall).await, Ok(true)) {}
         if forget_lanes {
-            self.ledger.lanes_forgotten();
+            let holds = |entry: &&Entry| match entry.state {
+                State::Pending | State::Inflight => true,
+                State::Failed => !states::is_contested(entry),
+                _ => entry.lost,
+            };
+            let lane = |entry: &Entry| Some(format!("{}/{}", entry.kind, entry.key.as_ref()?));
+            let kept = self.entries.values().filter(holds).filter_map(lane).collect();
+            self.ledger.lanes_forgotten(&kept);
         }
         let store = self.device().store.clone();
         for id in self.ledger.order.clone() {
