@@ -60,7 +60,7 @@ pub use self::{
     decide::Choice,
     leave::Leaving,
     rotate::Wrapped,
-    trial::{Death, Trial},
+    trial::{Committed, Death, Trial},
     types::{
         Claim, Discarded, Done, Edit, Existing, FileProgress, Filter, FormerKey, Head, Inserted, Keep, Leftover,
         Loaded, LoadedFile, NewEntry, NewFile, Opened, Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught,

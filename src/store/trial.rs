@@ -12,6 +12,8 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::{Done, advance::Advance};
+
 /// Where a process ends, as far as its database can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -22,12 +24,35 @@ pub enum Death {
     AfterTheCommit,
 }
 
+/// What one commit made of entries that are claimed or were answered, in the order of its statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Committed {
+    /// The device is another one, and whatever waits may have been sent by a copy of this database.
+    Renewed,
+    /// Its attempt is over: answered, or given back unsent.
+    Settled {
+        /// The entry.
+        seq: i64,
+    },
+    /// It is in flight.
+    Claimed {
+        /// The entry.
+        seq: i64,
+        /// On the wire.
+        revision: u64,
+        /// It is claimed only to be settled: nothing of it will be sent.
+        doomed: bool,
+    },
+}
+
 /// How a database is opened on trial; clones share it. The default is no trial at all.
 #[derive(Clone, Default)]
 pub struct Trial {
     unsynced: bool,
     devices: Option<Arc<dyn Fn() -> Uuid + Send + Sync>>,
     death: Arc<Planned>,
+    witness: Option<Arc<dyn Fn(Committed) + Send + Sync>>,
 }
 
 struct Planned {
@@ -53,6 +78,13 @@ impl Trial {
     #[cfg(feature = "testing")]
     pub fn new(devices: impl Fn() -> Uuid + Send + Sync + 'static) -> Self {
         Self { unsynced: true, devices: Some(Arc::new(devices)), ..Self::default() }
+    }
+
+    /// Tells what each commit of claims and settlements came to, before anybody in the process hears of it.
+    #[cfg(feature = "testing")]
+    pub fn witnessed(mut self, witness: impl Fn(Committed) + Send + Sync + 'static) -> Self {
+        self.witness = Some(Arc::new(witness));
+        self
     }
 
     /// The process ends at that commit of claims or settlements, counted from 1.
@@ -83,6 +115,21 @@ impl Trial {
 
     pub(super) fn is_dead(&self) -> bool {
         *self.death.dead.borrow()
+    }
+
+    /// It is committed.
+    pub(super) fn saw(&self, advance: &Advance, done: &Done) {
+        let Some(witness) = &self.witness else { return };
+        if advance.restored.is_some() {
+            witness(Committed::Renewed);
+        }
+        for settle in &advance.settles {
+            witness(Committed::Settled { seq: settle.seq });
+        }
+        for claim in advance.claims.iter().filter(|claim| done.claimed.contains(&claim.seq)) {
+            let doomed = claim.request.as_ref().is_some_and(|request| request.len() <= 1);
+            witness(Committed::Claimed { seq: claim.seq, revision: claim.revision, doomed });
+        }
     }
 
     /// Whether the process ends here. Asked at both sides of a commit of claims or settlements.

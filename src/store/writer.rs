@@ -183,6 +183,11 @@ impl Writer {
             }
             let fault = match self.transact(&mut commands, plain && !redo, redo).await {
                 Ok(changes) => {
+                    for command in &commands {
+                        if let Command::Advance(Job { input, answer: Some(Ok(done)), .. }) = command {
+                            self.shared.trial.saw(input, done);
+                        }
+                    }
                     if advances && self.shared.trial.ends(Death::AfterTheCommit) {
                         return;
                     }

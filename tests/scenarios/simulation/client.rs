@@ -1,7 +1,6 @@
 //! One device over all its lives: real outbox, engine and database, and the ledger of what they promised.
 
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,7 +13,6 @@ use tauri_plugin_storage_sync::{
         keychain::testing::MemoryKeys,
         outbox::Query,
         store::{Death, Trial},
-        transport::Outcome,
     },
 };
 use uuid::Uuid;
@@ -24,6 +22,7 @@ use super::{
     ledger::{Expected, Ledger},
     net::{Event, Life, Net, Way},
     states::{self, Entries},
+    wire::Wire,
 };
 use crate::support::{Device, ManualClock, Setup};
 
@@ -40,6 +39,8 @@ pub struct Client {
     keys: MemoryKeys,
     folder: tempfile::TempDir,
     backup: Option<(Ledger, Entries)>,
+    /// How many requests may be on the wire at once.
+    width: u64,
     device: Option<Device>,
     trial: Trial,
     lives: u64,
@@ -50,12 +51,13 @@ pub struct Client {
     pub entries: Entries,
 }
 
-fn config() -> Value {
+fn config(width: u64) -> Value {
     json!({
         "baseUrl": "https://model.invalid",
         "endpoints": {
             "form": { "method": "PUT", "url": "/form/{key}", "delete": { "method": "DELETE", "url": "/form/{key}" } },
             "draft": { "method": "PUT", "url": "/draft/{key}", "onConflict": "ask" },
+            "page": { "method": "PUT", "url": "/page/{key}", "preconditions": "etag" },
             "memo": { "method": "PUT", "url": "/memo/{key}", "onConflict": "overwrite", "idempotent": true },
             "listing": {
                 "create": { "method": "POST", "url": "/listing" },
@@ -66,6 +68,7 @@ fn config() -> Value {
             "note": { "method": "POST", "url": "/note", "ack": { "id": "/id" } },
             "order": { "method": "POST", "url": "/order", "ack": { "id": "/id" }, "ifUnknown": "hold" },
         },
+        "retry": { "concurrency": width },
         "retention": { "settled": 100_000, "settledDays": 30_000, "lostDays": 30_000, "lanesDays": 36_000 },
     })
 }
@@ -73,7 +76,7 @@ fn config() -> Value {
 /// Makes a database to copy, of a device of that id: it takes longer than most of what happens in a history.
 pub async fn make_template(folder: &Path, id: Uuid) {
     make_ballast(folder);
-    let mut setup = Setup::new(folder, config());
+    let mut setup = Setup::new(folder, config(1));
     setup.trial = Some(Trial::new(move || id));
     setup.open().await.stop().await;
 }
@@ -85,7 +88,7 @@ pub fn folder() -> tempfile::TempDir {
 
 impl Client {
     /// A device whose database was made before.
-    pub async fn new(n: usize, net: &Arc<Net>, chance: Dice, template: &Path) -> Self {
+    pub async fn new(n: usize, net: &Arc<Net>, chance: Dice, template: &Path, width: u64) -> Self {
         let mut client = Self {
             n,
             net: Arc::clone(net),
@@ -93,6 +96,7 @@ impl Client {
             keys: MemoryKeys::new(),
             folder: folder(),
             backup: None,
+            width,
             device: None,
             trial: Trial::default(),
             lives: 0,
@@ -118,39 +122,29 @@ impl Client {
     }
 
     async fn start(&mut self) {
-        self.open().await;
-        self.device.as_mut().expect("it was opened just now").start();
-    }
-
-    /// As after a start, but nothing is delivered yet.
-    async fn open(&mut self) {
         self.lives += 1;
         let ids = Mutex::new(Dice::new(self.chance.next()));
-        self.trial = Trial::new(move || ids.lock().expect("no roll panics").uuid());
+        let (net, life) = (Arc::clone(&self.net), self.life());
+        self.trial = Trial::new(move || ids.lock().expect("no roll panics").uuid())
+            .witnessed(move |committed| net.world().committed(life, committed));
         make_ballast(&self.path());
-        let mut setup = Setup::new(&self.path(), config()).stopped(&self.clock).keys(&self.keys);
+        let mut setup = Setup::new(&self.path(), config(self.width)).stopped(&self.clock).keys(&self.keys);
         setup.random = Arc::new(Jitter(Mutex::new(Dice::new(self.chance.next()))));
         setup.transport = Some(Arc::new(Way { life: self.life(), net: Arc::clone(&self.net) }));
         setup.trial = Some(self.trial.clone());
-        self.device = Some(setup.open().await);
+        self.device = Some(setup.start().await);
     }
 
     /// Waits until the device has nothing left to do by itself; starts it anew if it died meanwhile. Then looks at it: what it
     /// sent, what it has, and whether that may be.
     pub async fn settle(&mut self) {
-        let died = !self.rests().await;
-        if died {
-            self.ledger.killed = true;
+        if !self.rests().await {
             self.note("its process ended");
             self.end().await;
-            self.open().await;
-            // As the engine does first; before it goes on, what the dead one has heard can still be told.
-            self.device().store.recover(0).await.expect("it recovers");
-            self.look(true).await;
-            self.device.as_mut().expect("it was opened just now").start();
+            self.start().await;
             assert!(self.rests().await, "nothing was planned for this life");
         }
-        self.look(false).await;
+        self.look().await;
     }
 
     /// Answers false when its process has ended.
@@ -189,7 +183,7 @@ impl Client {
     }
 
     /// Reads everything, and checks it.
-    async fn look(&mut self, died: bool) {
+    async fn look(&mut self) {
         let mut now = Entries::default();
         let mut after = None;
         loop {
@@ -202,8 +196,14 @@ impl Client {
                 break;
             }
         }
-        self.events(&now, died);
-        self.ledger.doubt(&now);
+        for id in self.ledger.unnumbered() {
+            if let Some(row) = self.device().store.row("", id).await.expect("a row is read") {
+                self.ledger.number(id, row.seq);
+            }
+        }
+        self.ledger.meet(&now);
+        self.events(&now);
+        self.ledger.believe(&now);
         let broken = states::broken(&self.entries, &now, &self.ledger, &self.net.world().server);
         if let Some(broken) = broken {
             panic!("device {}: {broken}", self.n);
@@ -223,54 +223,44 @@ impl Client {
         );
     }
 
-    /// What went over the wire since the last look.
-    fn events(&mut self, now: &Entries, died: bool) {
+    /// What went over the wire and was committed since the last look.
+    fn events(&mut self, now: &Entries) {
         let events = self.net.world().events(self.n);
-        let mut counted: HashMap<Uuid, u32> = HashMap::new();
-        for (at, event) in events.iter().cloned().enumerate() {
+        let mut conflicts = Vec::new();
+        for event in events {
             match event {
-                Event::Left(wire) => {
-                    let words = {
-                        let mut world = self.net.world();
-                        let words = format!("{}.{} leaves at {}", world.named(wire.id), wire.suffix, wire.revision);
-                        world.note(words.clone());
-                        words
-                    };
-                    if let Some(wrong) = self.ledger.left(&wire, now) {
-                        panic!(
-                            "device {}: {words}: {wrong}\n{wire:?}\n{:?}",
-                            self.n,
-                            self.ledger.promises.get(&wire.id)
-                        );
-                    }
-                }
-                Event::Answered(wire, answer) => {
-                    // What died before its commit has heard nothing.
-                    let counted = counted.entry(wire.id).or_default();
-                    *counted +=
-                        u32::from(!matches!(answer.outcome, Outcome::Unreachable { .. } | Outcome::Unproven { .. }));
-                    if died && !self.has_heard(wire.id, &answer.outcome, *counted, now) {
-                        continue;
-                    }
-                    let expected = self.ledger.heard(&wire, &answer.outcome, wire.kind == "draft");
-                    let last = !events[at + 1..].iter().any(|event| event.id() == wire.id);
-                    if let Some(expected) = expected.filter(|_| !died && last) {
-                        self.check_conflict(expected, wire.id, &wire.device, now);
+                Event::Left(wire) => self.left(&wire, now),
+                Event::Answered(id, answer) => self.ledger.answered(id, &answer.outcome),
+                Event::Committed(committed) => match self.ledger.committed(&committed, &self.entries) {
+                    Ok(conflict) => conflicts.extend(conflict),
+                    Err(wrong) => panic!("device {}: {committed:?}: {wrong}", self.n),
+                },
+                Event::Died => {
+                    for id in self.ledger.died() {
+                        let words = format!("{} was claimed and had not left", self.net.world().named(id));
+                        self.note(&words);
                     }
                 }
             }
         }
+        for (at, (id, device, expected)) in conflicts.iter().enumerate() {
+            if !conflicts[at + 1..].iter().any(|(later, ..)| later == id) {
+                self.check_conflict(*expected, *id, device, now);
+            }
+        }
     }
 
-    /// Each answer counts as an attempt, but for those that say nothing of the entry.
-    fn has_heard(&self, id: Uuid, outcome: &Outcome, counted: u32, now: &Entries) -> bool {
-        let Some(is) = now.get(&id) else { return true };
-        let was = self.entries.get(&id).map_or(0, |was| was.attempts);
-        if matches!(outcome, Outcome::Unreachable { .. }) { !is.possibly_sent } else { is.attempts >= was + counted }
+    fn left(&mut self, wire: &Wire, now: &Entries) {
+        let words = format!("{}.{} leaves at {}", self.net.world().named(wire.id), wire.suffix, wire.revision);
+        self.net.world().note(words.clone());
+        if let Some(wrong) = self.ledger.left(wire, now) {
+            let promise = self.ledger.promises.get(&wire.id);
+            panic!("device {}: {words}: {wrong}\n{wire:?}\n{promise:?}", self.n);
+        }
     }
 
     /// What a refusal by what the server holds must have come to.
-    fn check_conflict(&mut self, expected: Expected, id: Uuid, device: &str, now: &Entries) {
+    fn check_conflict(&self, expected: Expected, id: Uuid, device: &str, now: &Entries) {
         let Some(entry) = now.get(&id) else { return };
         let contested = states::is_contested(entry);
         let right = match expected {
@@ -279,7 +269,6 @@ impl Client {
             Expected::Lost => entry.lost,
             Expected::Failed => contested && !entry.lost,
             Expected::Renewed => {
-                self.ledger.restored = true;
                 let live = |entry: &&Entry| matches!(entry.state, State::Pending | State::Inflight | State::Failed);
                 let doubted = now.values().filter(live).all(|entry| entry.possibly_sent);
                 doubted && self.device().store.device().to_string() != device
@@ -301,6 +290,7 @@ impl Client {
         let store = device.store.clone();
         drop(device);
         store.close().await;
+        self.net.world().tell(self.n, Event::Died);
     }
 
     /// Everything is dropped at once, wherever it is.
@@ -334,8 +324,14 @@ impl Client {
         let copy = self.folder.path().join("copy");
         drop(std::fs::remove_dir_all(&copy));
         copy_all(&self.path(), &copy);
-        self.backup = Some((self.ledger.clone(), self.entries.clone()));
+        let entries = self.entries.clone();
+        self.events(&entries);
+        self.backup = Some((self.ledger.clone(), entries));
         self.start().await;
+    }
+
+    pub fn has_backup(&self) -> bool {
+        self.backup.is_some()
     }
 
     /// An older state of the whole folder comes back.

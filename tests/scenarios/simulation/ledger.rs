@@ -1,12 +1,22 @@
-//! What one device has promised and what has left it, kept by what is seen on the wire and heard from its verbs alone: the rules
-//! of a request are checked against this, and not against what the device believes.
+//! What one device has promised, what has left it and what its commits have made of that: the rules of a request are checked against
+//! this, and not against what the device believes. An answer counts as heard once its settlement is committed; what was claimed when a
+//! process ended may have been sent, whether it was or not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tauri_plugin_storage_sync::{Action, Entry, Queue, State, testing::transport::Outcome};
+use tauri_plugin_storage_sync::{
+    Action, Entry, Queue, State,
+    testing::{
+        store::Committed,
+        transport::{Learned, Outcome},
+    },
+};
 use uuid::Uuid;
 
-use super::wire::Wire;
+use super::{states, wire::Wire};
+
+/// An endpoint with `overwrite` gives up after as many newer writes.
+const OVERWRITES: u32 = 10;
 
 /// What somebody asked to be sent.
 #[derive(Debug, Clone)]
@@ -57,29 +67,47 @@ pub struct Promise {
     /// The key that was last used, and what went under it.
     pub suffix: Option<u32>,
     pub frozen: Option<String>,
-    /// Something went under that key, and no answer has settled what came of it.
+    /// For all that its device knows it may have been applied: something of it was claimed, and no answer has settled what came of it.
     pub open: bool,
     /// The server has said that what went under that key was not applied.
     pub spent: bool,
-    /// Whether it was spent is not known to its device, which died in between.
-    pub unsure: bool,
     pub acked: bool,
+    /// A newer write stands, until somebody decides.
+    pub beaten: bool,
     pub canonical_id: Option<String>,
-    /// The highest revision that the device had certainly seen of the thing when this was enqueued.
+    /// What it depends on that was settled while it did.
+    met: HashSet<Uuid>,
+    /// Every request of it: the key's number, the revision, and the payload.
+    sent: Vec<(u32, u64, u64)>,
+    /// How often it was put above what the server holds, in this life of its device.
+    rebased: u32,
+    /// The highest revision that the device had seen of the thing when this was enqueued, or was last meant.
     base: u64,
     revision: Option<u64>,
-    /// As it was before the attempt that is under way.
-    before: Before,
+    /// A claim froze this revision, and the process ended before it could be sent.
+    frozen_unsent: Option<u64>,
+    /// The attempt that is under way.
+    claim: Option<Claim>,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Before {
+/// An attempt, from the commit that claims it to the one that settles it.
+#[derive(Debug, Clone)]
+struct Claim {
+    revision: u64,
+    /// Nothing of it is sent.
+    doomed: bool,
+    left: Option<Wire>,
+    answer: Option<Outcome>,
+    /// As it was before.
     open: bool,
+    spent: bool,
+    forced: bool,
+    suffix: Option<u32>,
+    frozen: Option<String>,
     own: u64,
-    revision: Option<u64>,
+    before: Option<u64>,
     /// The device had heard of a revision of the server's.
     learned: bool,
-    fresh: bool,
 }
 
 /// What a device knows of a thing.
@@ -87,9 +115,8 @@ struct Before {
 pub struct Lane {
     /// The highest revision that was used.
     own: u64,
-    /// The highest revision of the server's that it certainly knows, and that it may know.
+    /// The highest revision of the server's that it knows.
     seen: u64,
-    heard: u64,
 }
 
 /// What a conflict must have come to.
@@ -114,11 +141,15 @@ pub struct Ledger {
     lanes: HashMap<String, Lane>,
     /// Which entry went under which revision, by device and lane.
     used: HashMap<(String, String, u64), Uuid>,
+    /// The entries by their numbers in the database.
+    seqs: HashMap<i64, Uuid>,
+    /// The highest revision that was known of a lane that is forgotten: one that begins anew goes above it.
+    forgotten: u64,
+    /// Devices that the database is no more, since another copy of it was one.
+    given_up: HashSet<String>,
     pub paused: bool,
     /// The database was an older copy at some time: what it sent since the copy was made, it knows nothing of.
     pub restored: bool,
-    /// A process ended between a claim and its request: a revision may have been skipped.
-    pub killed: bool,
 }
 
 impl Ledger {
@@ -136,12 +167,16 @@ impl Ledger {
             frozen: None,
             open: false,
             spent: false,
-            unsure: false,
             acked: false,
+            beaten: false,
             canonical_id: None,
+            met: HashSet::new(),
+            sent: Vec::new(),
+            rebased: 0,
             base,
             revision: None,
-            before: Before::default(),
+            frozen_unsent: None,
+            claim: None,
         };
         self.promises.insert(id, promise);
         self.order.push(id);
@@ -151,26 +186,179 @@ impl Ledger {
         self.lanes.entry(lane.to_owned()).or_default()
     }
 
+    /// The entries whose number in the database is not known yet.
+    pub fn unnumbered(&self) -> Vec<Uuid> {
+        let known: HashSet<&Uuid> = self.seqs.values().collect();
+        self.order.iter().filter(|id| !known.contains(id)).copied().collect()
+    }
+
+    pub fn number(&mut self, id: Uuid, seq: i64) {
+        self.seqs.insert(seq, id);
+    }
+
     /// The app has told the device of a revision.
     pub fn observed(&mut self, lane: &str, revision: u64) {
         let lane = self.lane(lane);
         lane.seen = lane.seen.max(revision);
-        lane.heard = lane.heard.max(revision);
     }
 
-    /// The memory of lanes may be gone, but for what was used.
-    pub fn lanes_forgotten(&mut self) {
-        self.lanes.values_mut().for_each(|lane| lane.seen = 0);
-        self.killed = true;
+    /// The memory of lanes is gone where nothing is left that belongs to them, but for the highest revision of all.
+    pub fn lanes_forgotten(&mut self, kept: &HashSet<String>) {
+        for (name, lane) in &mut self.lanes {
+            if !kept.contains(name) {
+                self.forgotten = self.forgotten.max(lane.own).max(lane.seen);
+                lane.seen = 0;
+            }
+        }
     }
 
-    /// What may be on the server from now on although this database never sent it.
-    pub fn doubt(&mut self, entries: &HashMap<Uuid, Entry>) {
+    /// Somebody decided about an entry that was beaten, knowing what the server holds.
+    pub fn revive(&mut self, id: Uuid) {
+        let Some(promise) = self.promises.get(&id) else { return };
+        let seen = self.lanes.get(&promise.lane(id)).map_or(0, |lane| lane.seen);
+        let Some(promise) = self.promises.get_mut(&id) else { return };
+        (promise.revived, promise.open, promise.spent, promise.beaten, promise.rebased) = (true, false, true, false, 0);
+        promise.base = promise.base.max(seen);
+    }
+
+    /// What was settled by now lets go what depends on it.
+    pub fn meet(&mut self, entries: &HashMap<Uuid, Entry>) {
+        for id in &self.order {
+            let promise = &self.promises[id];
+            let told = promise.draft.after.iter().map(|parent| (*parent, false));
+            let named = promise.content.of.iter().map(|parent| (*parent, true));
+            let met: Vec<Uuid> = told
+                .chain(named)
+                .filter(|(parent, needs_id)| self.is_settled(*parent, *needs_id, *id, entries))
+                .map(|(parent, _)| parent)
+                .collect();
+            self.promises.entry(*id).and_modify(|promise| promise.met.extend(met));
+        }
+    }
+
+    fn is_settled(&self, parent: Uuid, needs_id: bool, child: Uuid, entries: &HashMap<Uuid, Entry>) -> bool {
+        let stands = self.stands_for(parent, entries);
+        match entries.get(&stands) {
+            _ if stands == child => true,
+            Some(entry) => {
+                let given_up = entry.state == State::Superseded && entry.superseded_by.is_none();
+                entry.state == State::Acked || given_up && (!needs_id || entry.canonical_id.is_some())
+            }
+            None => {
+                let promise = self.promises.get(&stands);
+                promise.is_none_or(|promise| promise.acked || promise.fate == Fate::Pruned)
+            }
+        }
+    }
+
+    /// A commit of claims and settlements. Answers what is wrong with it, and the conflict that it settled with what that must have
+    /// come to.
+    pub fn committed(
+        &mut self,
+        committed: &Committed,
+        before: &HashMap<Uuid, Entry>,
+    ) -> Result<Option<(Uuid, String, Expected)>, String> {
+        match committed {
+            Committed::Renewed => self.renewed(before).map(|()| None),
+            Committed::Settled { seq } => self.settled(*seq),
+            Committed::Claimed { seq, revision, doomed } => self.claimed(*seq, *revision, *doomed).map(|()| None),
+            other => Err(format!("{other:?} is not known here")),
+        }
+    }
+
+    /// Whatever waits may have been sent by a copy of this database.
+    fn renewed(&mut self, before: &HashMap<Uuid, Entry>) -> Result<(), String> {
+        if !self.restored {
+            return Err("the device is another one, although its database is no copy".into());
+        }
         for (id, promise) in &mut self.promises {
-            let live = entries
+            let live = before
                 .get(id)
-                .is_some_and(|entry| matches!(entry.state, State::Pending | State::Failed) && entry.possibly_sent);
-            promise.open |= live && !promise.spent;
+                .is_none_or(|entry| matches!(entry.state, State::Pending | State::Inflight | State::Failed));
+            let lost = promise.beaten && before.get(id).is_some_and(|entry| entry.lost);
+            if live && !lost && !promise.acked && promise.fate == Fate::Kept {
+                promise.open = true;
+                if let Some(claim) = &mut promise.claim {
+                    claim.open = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claimed(&mut self, seq: i64, revision: u64, doomed: bool) -> Result<(), String> {
+        // One that was enqueued only to see whether its id is free.
+        let Some(id) = self.seqs.get(&seq).copied() else { return Ok(()) };
+        let lane_name = self.promises[&id].lane(id);
+        let twice =
+            self.promises.iter().find(|(other, promise)| promise.claim.is_some() && promise.lane(**other) == lane_name);
+        if let Some((_, other)) = twice {
+            return Err(format!("entries {} and {} of {lane_name} are in flight", other.n, self.promises[&id].n));
+        }
+        let lane = *self.lane(&lane_name);
+        let promise = self.promises.entry(id).or_insert_with(|| unreachable!("it was found right before"));
+        if promise.fate != Fate::Kept || promise.acked || promise.beaten {
+            return Err(format!("it is claimed, and nothing is left to be sent of it: {promise:?}"));
+        }
+        if promise.frozen_unsent.is_some_and(|frozen| frozen != revision) {
+            return Err(format!("revision {revision} is another one than what may have been sent: {promise:?}"));
+        }
+        promise.claim = Some(Claim {
+            revision,
+            doomed,
+            left: None,
+            answer: None,
+            open: promise.open,
+            spent: promise.spent,
+            forced: promise.forced,
+            suffix: promise.suffix,
+            frozen: promise.frozen.clone(),
+            own: lane.own,
+            before: promise.revision,
+            learned: lane.seen > 0,
+        });
+        Ok(())
+    }
+
+    fn settled(&mut self, seq: i64) -> Result<Option<(Uuid, String, Expected)>, String> {
+        let Some(id) = self.seqs.get(&seq).copied() else { return Ok(None) };
+        let Some(promise) = self.promises.get_mut(&id) else { return Ok(None) };
+        let Some(claim) = promise.claim.take() else {
+            return Err(format!("what was not claimed is settled: {promise:?}"));
+        };
+        match (&claim.left, &claim.answer) {
+            (Some(wire), Some(outcome)) => {
+                let expected = self.heard(id, &claim, wire, outcome);
+                Ok(expected.map(|expected| (id, wire.device.clone(), expected)))
+            }
+            // It was given back.
+            (None, None) => Ok(None),
+            _ => Err(format!("it is settled without an answer: {promise:?}")),
+        }
+    }
+
+    /// The process has ended. Answers what had been claimed and had not left.
+    pub fn died(&mut self) -> Vec<Uuid> {
+        let mut unsent = Vec::new();
+        for id in &self.order {
+            let promise = self.promises.entry(*id).or_insert_with(|| unreachable!("what is in order is promised"));
+            promise.rebased = 0;
+            let Some(claim) = promise.claim.take().filter(|claim| !claim.doomed) else { continue };
+            (promise.open, promise.forced, promise.revision) = (true, false, Some(claim.revision));
+            if claim.left.is_none() {
+                promise.frozen_unsent = Some(claim.revision);
+                unsent.push(*id);
+            }
+            let lane = self.lanes.entry(promise.lane(*id)).or_default();
+            lane.own = lane.own.max(claim.revision);
+        }
+        unsent
+    }
+
+    /// An answer has arrived; it is heard once it is committed.
+    pub fn answered(&mut self, id: Uuid, outcome: &Outcome) {
+        if let Some(claim) = self.promises.get_mut(&id).and_then(|promise| promise.claim.as_mut()) {
+            claim.answer = Some(outcome.clone());
         }
     }
 
@@ -182,25 +370,23 @@ impl Ledger {
         let lane = *self.lane(&lane_name);
         let slot = (wire.device.clone(), lane_name.clone(), wire.revision);
         let other = self.used.get(&slot).copied().filter(|id| *id != wire.id);
-        let exact = !self.killed && !self.restored;
+        let most = (!self.restored).then(|| lane.own.max(lane.seen).max(self.forgotten));
         let Some(promise) = self.promises.get_mut(&wire.id) else { return Some("nobody enqueued it".into()) };
         let same_key = promise.suffix == Some(wire.suffix);
         let frozen = promise.frozen.clone().filter(|_| same_key);
-        let wrong = paused.or(order).or_else(|| promise.wrong(wire, same_key)).or_else(|| match &frozen {
+        let wrong = paused.or(order).or_else(|| promise.unclaimed(wire)).or_else(|| promise.wrong(wire, same_key));
+        let wrong = wrong.or_else(|| match &frozen {
             Some(frozen) => (*frozen != wire.bytes).then(|| format!("another request under the same key: {frozen}")),
-            None => promise.wrong_revision(wire, lane, other, exact).or_else(|| promise.wrong_content(wire)),
+            None => promise.wrong_revision(wire, lane, other, most).or_else(|| promise.wrong_content(wire)),
         });
-        promise.before = Before {
-            open: promise.open && (same_key || promise.suffix.is_none()),
-            own: lane.own,
-            revision: promise.revision,
-            learned: lane.heard > 0,
-            fresh: frozen.is_none(),
-        };
         promise.suffix = Some(wire.suffix);
         promise.frozen = Some(wire.bytes.clone());
-        promise.revision = Some(wire.revision);
+        (promise.revision, promise.frozen_unsent) = (Some(wire.revision), None);
         (promise.open, promise.spent, promise.forced, promise.revived) = (true, false, false, false);
+        promise.sent.push((wire.suffix, wire.revision, promise.content.mark));
+        if let Some(claim) = &mut promise.claim {
+            claim.left = Some(wire.clone());
+        }
         self.used.insert(slot, wire.id);
         let own = &mut self.lane(&lane_name).own;
         *own = wire.revision.max(*own);
@@ -210,16 +396,12 @@ impl Ledger {
     /// What it depends on was settled before.
     fn order_of(&self, wire: &Wire, entries: &HashMap<Uuid, Entry>) -> Option<String> {
         let promise = self.promises.get(&wire.id)?;
-        for parent in promise.draft.after.iter().chain(&promise.content.of) {
-            let parent = self.stands_for(*parent, entries);
-            if let Some(entry) = entries.get(&parent).filter(|_| parent != wire.id) {
-                let given_up = entry.state == State::Superseded && entry.superseded_by.is_none();
-                // One that was beaten let this one go, and may have been meant all the same since.
-                let revived = self.promises.get(&parent).is_some_and(|parent| parent.again > 0);
-                if entry.state != State::Acked && !given_up && !revived {
-                    return Some(format!("it left before what it depends on: {entry:#?}"));
-                }
-            }
+        let waits = |parent: &&Uuid| !promise.met.contains(*parent);
+        let named = promise.content.of.iter().find(waits);
+        // What is gone need not be followed any more, if somebody says so.
+        let is_there = |parent: &&Uuid| entries.contains_key(&self.stands_for(**parent, entries));
+        if let Some(parent) = named.or_else(|| promise.draft.after.iter().filter(waits).find(is_there)) {
+            return Some(format!("it left before what it depends on: {:#?}", entries.get(parent)));
         }
         let meant: Vec<Option<String>> = promise
             .content
@@ -247,20 +429,20 @@ impl Ledger {
     }
 
     /// An answer was heard. Answers what it must have come to, if it was a conflict.
-    pub fn heard(&mut self, wire: &Wire, outcome: &Outcome, ask: bool) -> Option<Expected> {
+    fn heard(&mut self, id: Uuid, claim: &Claim, wire: &Wire, outcome: &Outcome) -> Option<Expected> {
         let lane_name = wire.lane();
-        let lane = *self.lane(&lane_name);
-        let promise = self.promises.get_mut(&wire.id)?;
-        let before = promise.before.clone();
+        let promise = self.promises.get_mut(&id)?;
         match outcome {
             Outcome::Unreachable { .. } => {
-                promise.open = before.open;
-                if before.fresh && !before.open {
-                    (promise.frozen, promise.revision) = (None, before.revision);
+                (promise.open, promise.forced) = (claim.open, claim.forced);
+                if !claim.open {
+                    // Nothing of it was ever seen by anybody.
+                    (promise.frozen, promise.revision) = (claim.frozen.clone(), claim.before);
+                    (promise.suffix, promise.spent) = (claim.suffix, claim.spent);
+                    promise.sent.pop();
                     self.used.remove(&(wire.device.clone(), lane_name.clone(), wire.revision));
-                    self.lane(&lane_name).own = before.own;
+                    self.lane(&lane_name).own = claim.own;
                 }
-                return None;
             }
             Outcome::Acked { learned, .. } => {
                 (promise.open, promise.acked) = (false, true);
@@ -268,54 +450,103 @@ impl Ledger {
                 let seen = learned.revision.unwrap_or(0).max(wire.revision);
                 self.observed(&lane_name, seen);
             }
-            Outcome::Busy { possibly_applied: false, .. } | Outcome::Collision { .. } => {
-                promise.settled(before.open, self.killed)
-            }
+            Outcome::Busy { possibly_applied: false, .. } | Outcome::Collision { .. } => promise.settled(claim.open),
             Outcome::Refused { status } => {
                 // An application judges the content itself; anybody on the way refuses a request as such.
-                promise.settled(before.open && ![400, 409, 412, 422].contains(status), self.killed);
+                promise.settled(claim.open && ![400, 409, 412, 422].contains(status));
             }
-            Outcome::Conflict { learned, .. } => {
-                let held = (learned.revision.unwrap_or(0), learned.device.clone().unwrap_or_default());
-                let ours = (wire.revision, wire.device.clone());
-                let lane_state = self.lane(&lane_name);
-                lane_state.heard = lane_state.heard.max(held.0);
-                let promise = self.promises.get_mut(&wire.id)?;
-                if learned.idempotency_key.as_ref() == Some(&wire.idempotency_key) && held == ours {
-                    return Some(Expected::Acked);
-                }
-                if held <= ours {
-                    // Nothing that explains the refusal.
-                    return None;
-                }
-                (promise.open, promise.spent) = (false, true);
-                self.observed(&lane_name, held.0);
-                if held.1 == wire.device {
-                    return (held.0 > lane.own).then_some(Expected::Renewed);
-                }
-                // A process that ended between a claim and its request leaves an entry that nobody has seen, and that may have been sent all
-                // the same; and one that ended before a commit forgot what it had heard.
-                if self.restored || self.killed {
-                    return None;
-                }
-                let overwrites = wire.kind == "memo" && !before.open;
-                return if !before.open && (!before.learned || overwrites) {
-                    // In the end it gives up.
-                    (!before.learned).then_some(Expected::SentAgain)
-                } else {
-                    Some(if ask { Expected::Failed } else { Expected::Lost })
-                };
-            }
+            Outcome::Conflict { learned, .. } => return self.beaten(id, claim, wire, learned),
             _ => {}
         }
         None
     }
+
+    /// The server refused a request because of what it holds.
+    fn beaten(&mut self, id: Uuid, claim: &Claim, wire: &Wire, learned: &Learned) -> Option<Expected> {
+        let lane_name = wire.lane();
+        let own = self.lane(&lane_name).own;
+        let promise = self.promises.get_mut(&id)?;
+        let device = learned.device.clone().unwrap_or_default();
+        // A server with tags says only that the thing is another one by now.
+        let told = learned.revision.is_some();
+        let revision = learned.revision.unwrap_or(0);
+        let ours = device == wire.device;
+        let named = learned.idempotency_key.as_ref();
+        let suffix = named
+            .filter(|key| key.split('.').next() == Some(&id.to_string()))
+            .map(|key| key.split_once('.').map_or(0, |(_, suffix)| suffix.parse().unwrap_or(u32::MAX)));
+        let echo = (suffix.unwrap_or(u32::MAX), revision, promise.content.mark);
+        if ours && promise.sent.contains(&echo) {
+            (promise.open, promise.acked) = (false, true);
+            promise.canonical_id = learned.canonical_id.clone();
+            self.observed(&lane_name, revision);
+            return Some(Expected::Acked);
+        }
+        let unheard = ours
+            && (revision > own
+                || revision == wire.revision && named.is_some() && suffix.is_none_or(|n| n > wire.suffix));
+        if told && !unheard && (revision, &device) <= (wire.revision, &wire.device) {
+            // Nothing that explains the refusal.
+            return None;
+        }
+        (promise.open, promise.spent) = (false, true);
+        self.observed(&lane_name, revision);
+        let news = unheard && self.given_up.insert(wire.device.clone());
+        let promise = self.promises.get_mut(&id)?;
+        if news {
+            (promise.open, promise.beaten) = (true, true);
+            return Some(Expected::Renewed);
+        }
+        if self.restored {
+            return None;
+        }
+        let first = !claim.open && !claim.learned && promise.rebased == 0;
+        let overwrites = wire.kind == "memo" && !claim.open && promise.rebased < OVERWRITES;
+        if first || overwrites {
+            promise.rebased += 1;
+            promise.base = promise.base.max(revision);
+            return Some(Expected::SentAgain);
+        }
+        (promise.open, promise.beaten, promise.rebased) = (claim.open, true, 0);
+        let decides = wire.kind == "draft" || wire.kind == "memo" && !claim.open;
+        Some(if decides { Expected::Failed } else { Expected::Lost })
+    }
+
+    /// What a copy of the database made of it, nobody can tell beforehand.
+    pub fn believe(&mut self, entries: &HashMap<Uuid, Entry>) {
+        for (id, promise) in self.promises.iter_mut().filter(|_| self.restored) {
+            if let Some(entry) = entries.get(id).filter(|entry| entry.state != State::Inflight) {
+                (promise.open, promise.beaten) = (entry.possibly_sent, states::is_contested(entry));
+            }
+        }
+    }
 }
 
 impl Promise {
-    /// A process that ended between a claim and its request leaves an entry that may have been sent, for all that it knows: its key stays.
-    fn settled(&mut self, open: bool, killed: bool) {
-        (self.open, self.spent, self.unsure) = (open, !open, killed);
+    /// The device's own lane.
+    fn lane(&self, id: Uuid) -> String {
+        self.draft.key.map_or_else(|| id.to_string(), |key| format!("{}/{key}", self.draft.kind))
+    }
+
+    pub fn is_claimed(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    fn settled(&mut self, open: bool) {
+        (self.open, self.spent) = (open, !open);
+    }
+
+    /// No byte leaves before the commit that claims it.
+    fn unclaimed(&self, wire: &Wire) -> Option<String> {
+        match &self.claim {
+            None => Some("it left before it was claimed".into()),
+            Some(Claim { doomed: true, .. }) => Some("it was claimed only to be settled".into()),
+            Some(Claim { left: Some(_), .. }) => Some("it left twice for one claim".into()),
+            Some(claim) if claim.revision != wire.revision => {
+                Some(format!("revision {} is not the one that was claimed, {}", wire.revision, claim.revision))
+            }
+            Some(_) => None,
+        }
     }
 
     fn wrong(&self, wire: &Wire, same_key: bool) -> Option<String> {
@@ -325,10 +556,10 @@ impl Promise {
         if self.acked {
             return Some("the server had acknowledged it".into());
         }
-        if same_key && self.spent && !self.unsure {
+        if same_key && self.spent {
             return Some("the server has refused what went under this key".into());
         }
-        if same_key && self.draft.kind == "order" && self.open && !self.forced {
+        if self.draft.kind == "order" && self.open && !self.forced {
             return Some("it may have been applied, and its endpoint allows no second time".into());
         }
         if !same_key && self.suffix.is_some_and(|suffix| suffix > wire.suffix) {
@@ -342,19 +573,20 @@ impl Promise {
 
     /// Above all that was known of the thing when it was enqueued, and above all that this device has ever sent of it; and no
     /// further than that.
-    fn wrong_revision(&self, wire: &Wire, lane: Lane, other: Option<Uuid>, exact: bool) -> Option<String> {
+    fn wrong_revision(&self, wire: &Wire, lane: Lane, other: Option<Uuid>, most: Option<u64>) -> Option<String> {
         if let Some(other) = other {
             return Some(format!("revision {} was that of {other}", wire.revision));
         }
         if wire.revision <= self.base {
             return Some(format!("revision {} is not above {}, which was known", wire.revision, self.base));
         }
-        if self.revision != Some(wire.revision) && wire.revision <= lane.own {
+        let kept = self.revision == Some(wire.revision);
+        if wire.revision < lane.own || wire.revision == lane.own && !kept {
             return Some(format!("revision {} is not above {}, which was sent", wire.revision, lane.own));
         }
-        let most = lane.own.max(lane.heard) + 1;
-        (exact && wire.key.is_some() && wire.revision > most)
-            .then(|| format!("revision {} leaves some out", wire.revision))
+        let most = most.map(|most| most.max(self.base) + 1);
+        most.filter(|most| wire.key.is_some() && wire.revision > *most)
+            .map(|most| format!("revision {} leaves some out from {most}", wire.revision))
     }
 
     fn wrong_content(&self, wire: &Wire) -> Option<String> {

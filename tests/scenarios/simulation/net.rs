@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tauri_plugin_storage_sync::testing::transport::{Answer, Delivery, Outcome, Request, Transport};
+use tauri_plugin_storage_sync::testing::{
+    store::Committed,
+    transport::{Answer, Delivery, Outcome, Request, Transport},
+};
 use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
@@ -26,20 +29,14 @@ struct Exchange {
     reply: oneshot::Sender<Answer>,
 }
 
-/// What a device sent, and what it heard.
+/// What a device sent, what it was answered, and what it made of that for good.
 #[derive(Debug, Clone)]
 pub enum Event {
     Left(Wire),
-    Answered(Wire, Answer),
-}
-
-impl Event {
-    /// Of the entry.
-    pub fn id(&self) -> Uuid {
-        match self {
-            Self::Left(wire) | Self::Answered(wire, _) => wire.id,
-        }
-    }
+    Answered(Uuid, Answer),
+    Committed(Committed),
+    /// Its process ended.
+    Died,
 }
 
 pub struct World {
@@ -48,6 +45,8 @@ pub struct World {
     /// Requests that nobody waits for any more, and that may arrive all the same.
     late: Vec<Wire>,
     events: HashMap<usize, Vec<Event>>,
+    /// Answers come while a commit is under way, by this chance.
+    pub hurry: Option<Dice>,
     pub faults: u64,
     pub broken: Vec<String>,
     /// What happened, in words that are the same whenever the seed is.
@@ -67,6 +66,7 @@ impl Net {
             exchanges: Vec::new(),
             late: Vec::new(),
             events: HashMap::new(),
+            hurry: None,
             faults: 0,
             broken: Vec::new(),
             trace: Vec::new(),
@@ -110,7 +110,7 @@ impl World {
         self.events.remove(&device).unwrap_or_default()
     }
 
-    fn tell(&mut self, device: usize, event: Event) {
+    pub fn tell(&mut self, device: usize, event: Event) {
         self.events.entry(device).or_default().push(event);
     }
 
@@ -137,7 +137,7 @@ impl World {
     fn answer(&mut self, exchange: Exchange, answer: Answer) {
         let said = format!("{} hears {:?}", self.words(&exchange.wire), self.plain(&answer));
         self.note(said);
-        self.tell(exchange.life.0, Event::Answered(exchange.wire, answer.clone()));
+        self.tell(exchange.life.0, Event::Answered(exchange.wire.id, answer.clone()));
         // Nobody may be there to hear it.
         drop(exchange.reply.send(answer));
     }
@@ -179,12 +179,12 @@ impl World {
                 }
                 lost()
             }
-            5..=6 => Outcome::Retry { status: 500, floor: None }.into(),
+            5 => Outcome::Retry { status: 500, floor: None }.into(),
             7 => Outcome::Busy { status: 503, possibly_applied: true, floor: None }.into(),
             8..=9 => Outcome::Busy { status: 429, possibly_applied: false, floor: None }.into(),
             10 => Outcome::Unproven { status: 200, why: "a page".into() }.into(),
             11 => Outcome::Collision { status: 409, floor: None }.into(),
-            12 => Outcome::Refused { status: 403 }.into(),
+            6 | 12 => Outcome::Refused { status: 403 }.into(),
             _ => {
                 let wire = self.exchanges[at].wire.clone();
                 let mut answer = self.server.take(&wire);
@@ -215,6 +215,21 @@ impl World {
         self.faults += u64::from(!heard);
         self.answer(exchange, if heard { answer } else { lost() });
         Some(device)
+    }
+
+    /// Something is committed, and before its device hears of it some answers are there: that is when it claims ahead of the wire.
+    pub fn committed(&mut self, life: Life, committed: Committed) {
+        self.tell(life.0, Event::Committed(committed));
+        let Some(mut dice) = self.hurry.take() else { return };
+        if dice.one_in(2)
+            && let Some(at) = self.exchanges.iter().position(|exchange| exchange.life == life)
+        {
+            let arrived = self.exchanges[at].answer.is_some() || self.go_there(at, &mut dice).is_none();
+            if arrived {
+                self.return_to(at, &mut dice);
+            }
+        }
+        self.hurry = Some(dice);
     }
 
     /// The device is no more. What it sent may arrive all the same.

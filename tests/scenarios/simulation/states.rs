@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     ledger::{Fate, Ledger, Promise},
-    server::{Mode, Server},
+    server::{Mode, Server, TAGGED},
 };
 
 pub type Entries = HashMap<Uuid, Entry>;
@@ -49,8 +49,15 @@ pub fn broken(before: &Entries, now: &Entries, ledger: &Ledger, server: &Server)
 }
 
 fn one(promise: &Promise, is: &Entry) -> Option<String> {
-    (promise.open && is_live(is) && !is.possibly_sent)
-        .then(|| "it does not say that it may have been sent, and it may".into())
+    let flies = is.state == State::Inflight;
+    if flies != promise.is_claimed() {
+        return Some(format!("it is {:?}, and claimed: {}", is.state, promise.is_claimed()));
+    }
+    let may = promise.open || flies;
+    if !(is_live(is) || is.lost) || may == is.possibly_sent {
+        return None;
+    }
+    Some(format!("it says {} of whether it may have been sent, and that is {may}", is.possibly_sent))
 }
 
 /// What is acknowledged was applied, and as often as somebody meant it.
@@ -64,8 +71,8 @@ fn settled(promise: &Promise, is: &Entry, ledger: &Ledger, server: &Server) -> O
     }
     let protected = match server.mode {
         Mode::Full => true,
-        // Without a key a thing has no revision that could be compared.
-        Mode::Compares => is.key.is_some(),
+        // Without a key a thing has no revision that could be compared, and a tag says nothing of who wrote it.
+        Mode::Compares => is.key.is_some() && is.kind != TAGGED,
         Mode::Neither => false,
     };
     let times = writes.iter().filter(|write| write.mark == meant).count();
@@ -94,6 +101,7 @@ fn step(promise: &Promise, was: Option<&Entry>, is: &Entry, ledger: &Ledger, ser
     if newly_contested
         && let Some(held) = held
         && (server.names_keys() || is.lost)
+        && (server.mode == Mode::Full || is.kind != TAGGED)
         && !ledger.restored
     {
         let meant = (promise.draft.action != Some(Action::Delete)).then_some(promise.content.mark);
