@@ -1,6 +1,8 @@
 //! Everything is done once with marked secrets, in a process whose log is kept at its lowest level, the dependencies' included. Then no mark may be
 //! anywhere but at the server.
 
+mod files;
+
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
@@ -20,8 +22,8 @@ use tauri_plugin_storage_sync::{
     testing::{
         config::{Config, Settings},
         keychain::{KeySource, SourceError},
-        outbox::{EnqueueOptions, FileOptions, FileSource, Payload, Query},
-        transport::{Delivery, Request, Transport, http::Http},
+        outbox::{EnqueueOptions, Payload, Query},
+        transport::{Delivery, Request, Transport, http::Http, upload::Upload},
         wake::Wake,
     },
 };
@@ -110,7 +112,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     let mut config = impatient(&backend);
     let endpoints = config["endpoints"].as_object_mut().unwrap();
     endpoints.insert("form".into(), json!({ "method": "PUT", "url": "/forms/{key}?token={token}", "timeoutMs": 5000 }));
-    endpoints.insert("file".into(), json!({ "method": "POST", "url": "/files/{token}", "body": "tus" }));
+    endpoints.extend(files::endpoints());
     endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/listings/{token}/photos", "body": "raw" }));
     backend.misbehave(Rule::status(422).key("refused"));
     backend.misbehave(Rule::status(409).body(json!({ "revision": 70, "device": "another" }).to_string()).key("beaten"));
@@ -121,6 +123,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     backend.misbehave(Rule::truncated().key("truncated").times(1));
     backend.misbehave(Rule::redirect("/elsewhere?to=it").key("moved").times(1));
     backend.misbehave(Rule::endless().key("endless").times(1));
+    files::misbehave(&backend);
 
     let mut command = worker(&folder, &config);
     let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -140,6 +143,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
         assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
     }
     assert!(backend.mutations().len() > 5);
+    files::arrived(&backend);
 }
 
 /// Everything that is told goes to standard error, and from there to the test.
@@ -236,6 +240,15 @@ impl Transport for Buggy {
             answer
         })
     }
+
+    fn upload(&self, upload: Upload) -> Delivery<'_> {
+        show(&upload);
+        Box::pin(async move {
+            let answer = self.0.upload(upload).await;
+            show(&answer);
+            answer
+        })
+    }
 }
 
 fn show(what: &impl Debug) {
@@ -283,7 +296,7 @@ async fn a_worker_does_everything_with_marks() {
     let mut changes = device.outbox.changes();
     device.credentials.set("", &origin, vec![("Authorization".into(), format!("Bearer {TOKEN}"))]).unwrap();
     deliver(&device, damaged).await;
-    files(&device).await;
+    files::deliver(&device, folder).await;
     wrong_arguments(&device, &origin).await;
     while let Ok(change) = changes.try_recv() {
         show(&change);
@@ -342,35 +355,6 @@ async fn deliver(device: &Device, damaged: Uuid) {
     show(&device.credentials);
     show(&device.store);
     show(&device.running.as_ref().unwrap());
-}
-
-/// One that is kept in the database, and one in the spool.
-async fn files(device: &Device) {
-    let token = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
-    let metadata = BTreeMap::from([("title".to_owned(), NAME.to_owned())]);
-    for times in [10, 20_000] {
-        let (mut options, content) = (FileOptions::default(), PAYLOAD.repeat(times));
-        (options.name, options.params, options.metadata) =
-            (Some(format!("{NAME}.png")), token.clone(), metadata.clone());
-        show(&options);
-        let source = FileSource::reader(std::io::Cursor::new(content.clone()), Some(content.len() as u64));
-        show(&source);
-        let receipt = device.outbox.enqueue_file("file", source, options.clone()).await.unwrap();
-        let info = device.outbox.file(receipt.id).await.unwrap();
-        assert!(info.name.as_deref().unwrap().contains(NAME));
-        show(&info);
-        show(&device.entry(receipt.id).await);
-        // Shorter than was said, and a name that is none.
-        refused(
-            device
-                .outbox
-                .enqueue_file("file", FileSource::reader(std::io::Cursor::new(content), Some(1)), options.clone())
-                .await,
-        );
-        options.name = Some(format!("../{NAME}\n"));
-        refused(device.outbox.enqueue_file("file", FileSource::reader(tokio::io::empty(), None), options).await);
-    }
-    refused(device.outbox.file(Uuid::nil()).await);
 }
 
 /// What is refused is named and not quoted.
