@@ -529,7 +529,7 @@ export interface AuthRequired {
  * What becomes of the entries of an account that is signed out.
  *
  * - `keep`: they wait, encrypted, until the same account is back.
- * - `flush`: they are delivered first, as far as that is possible now; what is left is kept.
+ * - `flush`: they are delivered first, and tried again, as far as that is possible in the time; what is left is kept.
  * - `discard`: they are destroyed, and the account's key with them.
  */
 export const LEFTOVERS = ['keep', 'flush', 'discard'] as const

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -273,6 +274,8 @@ impl<R: Read> Hashed<'_, R> {
         if self.ended.load(Ordering::Acquire) {
             return Err(Error::Closed);
         }
+        // A commit of the database is a chain of short steps, each of which would wait for a whole slice of this thread's.
+        thread::yield_now();
         chunk.clear();
         let read = self.from.by_ref().take(u64::from(Chunks::SIZE)).read_to_end(chunk);
         read.map_err(|source| Error::io("reading the file", source))?;

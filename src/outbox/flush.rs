@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use uuid::Uuid;
 
-use super::{Outbox, Parts};
+use super::Outbox;
 use crate::{
-    entry::{Change, Counts, State},
+    entry::{Change, Counts, Entry, State, WaitingFor},
     error::{Error, Result},
+    store::Filter,
     wake::Wake,
 };
 
 /// How long a process that does not deliver waits when no timeout is given.
 const ELSEWHERE: Duration = Duration::from_secs(30);
+/// Entries that are looked at together.
+const PAGE: u32 = 1000;
 
 /// What came of a [`Outbox::flush`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,16 +55,50 @@ impl Outbox {
     }
 
     async fn flush_here(&self, account: &Arc<str>, timeout: Option<Duration>) -> Result<Flushed> {
-        let Parts { store, board, .. } = self.parts();
-        let before = store.counts(account).await?;
-        let mut changes = store.changes();
-        let mut tally = Tally::of(account);
+        self.tallied(account, timeout, self.round()).await
+    }
+
+    /// As [`Outbox::flush`] in the process that delivers, but it goes on for as long as something of the account is on its way or will be
+    /// tried again in time: what had to wait for another entry, or did not get through at once, has its turn as well. It ends early when what
+    /// is left waits for somebody, or for longer than that.
+    pub(super) async fn flush_until(&self, account: &Arc<str>, timeout: Duration) -> Result<Flushed> {
+        let until = self.parts().clock.wall().saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
+        // Before the first look, so that nothing is missed in between.
+        let mut changes = self.status_changes();
+        let rounds = async {
+            self.round().await?;
+            while self.may_still_go(account, until).await? {
+                changes.changed().await;
+            }
+            Ok(())
+        };
+        self.tallied(account, Some(timeout), rounds).await
+    }
+
+    /// Everything that can be sent now has been.
+    async fn round(&self) -> Result<()> {
+        let board = &self.parts().board;
         let mut flushed = board.flushed();
         let round = board.request_flush();
         self.wake(Wake::Flush).await;
+        // An engine that is gone ends the round as well.
+        drop(flushed.wait_for(|done| *done >= round).await);
+        Ok(())
+    }
+
+    /// What is settled in the account until `work` is done, or the time is up.
+    async fn tallied(
+        &self,
+        account: &Arc<str>,
+        timeout: Option<Duration>,
+        work: impl Future<Output = Result<()>>,
+    ) -> Result<Flushed> {
+        let store = &self.parts().store;
+        let before = store.counts(account).await?;
+        let mut changes = store.changes();
+        let mut tally = Tally::of(account);
         {
-            let mut over = pin!(flushed.wait_for(|done| *done >= round));
-            let mut patience = pin!(self.patience(timeout));
+            let (mut work, mut patience) = (pin!(work), pin!(self.patience(timeout)));
             loop {
                 tokio::select! {
                     change = changes.recv() => match change {
@@ -69,8 +106,7 @@ impl Outbox {
                         Err(RecvError::Lagged(_)) => tally.missed = true,
                         Err(RecvError::Closed) => return Err(Error::Closed),
                     },
-                    // An engine that is gone ends the round as well.
-                    _ = &mut over => break,
+                    done = &mut work => break done?,
                     () = &mut patience => break,
                 }
             }
@@ -88,6 +124,27 @@ impl Outbox {
         let risen = difference(&before, &after);
         let most = |counted: u64, risen: u64| if tally.missed { counted.max(risen) } else { counted };
         Ok(Flushed { acked: most(acked, risen.0), failed: most(failed, risen.1), waiting: waiting(&after) })
+    }
+
+    /// Whether something of the account is on its way, or will be tried again by then without anybody's doing. What waits for another entry
+    /// goes when that one does.
+    async fn may_still_go(&self, account: &str, until: i64) -> Result<bool> {
+        let filter = Filter { states: Some(vec![State::Inflight, State::Pending]), ..Filter::default() };
+        let mut after = None;
+        loop {
+            let rows = self.parts().store.list(account, &filter, after, PAGE).await?;
+            let Some(last) = rows.last() else { return Ok(false) };
+            after = Some(last.entry.id);
+            let goes = |entry: Entry| match entry.waiting_for {
+                // On its way.
+                None | Some(WaitingFor::Turn | WaitingFor::Offline { .. } | WaitingFor::Unproven) => true,
+                Some(WaitingFor::Backoff { until: due } | WaitingFor::Busy { until: due }) => due <= until,
+                Some(_) => false,
+            };
+            if rows.into_iter().any(|row| goes(self.explained(row))) {
+                return Ok(true);
+            }
+        }
     }
 
     async fn flush_elsewhere(&self, account: &str, timeout: Duration) -> Result<Flushed> {

@@ -32,7 +32,8 @@ pub enum Leftover {
     /// They stay on the disk, encrypted, and are delivered when the same account is back.
     #[default]
     Keep,
-    /// They are delivered first, as far as that is possible now; what is left is kept.
+    /// They are delivered first, as far as that is possible in the time: what does not get through is tried again. What is left is kept. It
+    /// takes no longer than there is something on its way or soon to be tried again.
     Flush,
     /// They are destroyed, and the account's key with them.
     Discard,
@@ -65,7 +66,7 @@ impl Outbox {
     /// With [`Leftover::Discard`] the account is marked on the disk first: from then on nothing of it can be read, the key is deleted
     /// from where it is kept, and then the entries are. A process that is killed in between leaves the rest to the next start.
     ///
-    /// `timeout` is for [`Leftover::Flush`]: 10 s if not given. `forget` is called with the account once nothing of it begins to be sent any
+    /// `timeout` is for [`Leftover::Flush`]: 10 s if not given; [`SignedOut::kept`] says what was left then. `forget` is called with the account once nothing of it begins to be sent any
     /// more: its credentials go.
     ///
     /// # Errors
@@ -86,7 +87,7 @@ impl Outbox {
         let account = self.account().await?;
         let before = store.counts(&account).await?;
         let delivered = match leftover {
-            Leftover::Flush => self.flush(Some(timeout.unwrap_or(FLUSH))).await?.acked,
+            Leftover::Flush => self.flush_until(&account, timeout.unwrap_or(FLUSH)).await?.acked,
             _ => 0,
         };
         let discards = leftover == Leftover::Discard;

@@ -12,8 +12,8 @@ use super::{PART, Room, Shared, Spool, room::Growth, sync_folder};
 use crate::error::{Error, Result};
 
 /// Bytes after which what was written is pushed to the disk: one sync of a whole file at its end would keep the database's own waiting for
-/// seconds.
-const SYNC_EVERY: u64 = 8 << 20;
+/// seconds, and so much for milliseconds.
+const SYNC_EVERY: u64 = 2 << 20;
 /// How often a name is looked for. A second time only if the owner swept between the creation of a file and its lock.
 const NAMES: u32 = 8;
 

@@ -1,6 +1,9 @@
 //! Everything is done once with marked secrets, in a process whose log is kept at its lowest level, the dependencies' included. Then no mark may be
 //! anywhere but at the server.
 
+mod files;
+mod folders;
+
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Write as _},
@@ -16,14 +19,12 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::{
-    Action, AfterAck, AppKey, Applied, Error, Known, Moved, NewItem, Passphrase, Resolution, Selection, State,
-    WaitingFor, Watch, WatchOptions, WatchState,
+    Action, AppKey, Applied, Error, Known, Moved, NewItem, Passphrase, Resolution, Selection, State, WaitingFor,
     testing::{
         config::{Config, Settings},
         keychain::{KeySource, SourceError},
-        outbox::{EnqueueOptions, FileOptions, FileSource, Payload, Query},
-        transport::{Delivery, Outcome, Request, Transport, http::Http, upload::Upload},
-        triggers::folders::SystemWatcher,
+        outbox::{EnqueueOptions, Payload, Query},
+        transport::{Delivery, Request, Transport, http::Http, upload::Upload},
         wake::Wake,
     },
 };
@@ -31,10 +32,7 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::{
-    folders,
-    support::{Device, Setup, backend, impatient},
-};
+use crate::support::{Device, Setup, backend, impatient};
 
 const FOLDER: &str = "STORAGE_SYNC_LEAKS_FOLDER";
 const CONFIG: &str = "STORAGE_SYNC_LEAKS_CONFIG";
@@ -115,9 +113,8 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     let mut config = impatient(&backend);
     let endpoints = config["endpoints"].as_object_mut().unwrap();
     endpoints.insert("form".into(), json!({ "method": "PUT", "url": "/forms/{key}?token={token}", "timeoutMs": 5000 }));
-    endpoints.insert("file".into(), json!({ "method": "POST", "url": "/files/{token}", "body": "tus" }));
-    endpoints
-        .insert("scan".into(), json!({ "method": "PUT", "url": "/scans/{key}?token={token}", "body": "multipart" }));
+    endpoints.extend(files::endpoints());
+    endpoints.insert(folders::KIND.into(), folders::endpoint());
     endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/listings/{token}/photos", "body": "raw" }));
     config["folders"] = json!({ "scanMs": 1000, "quietMs": 20 });
     backend.misbehave(Rule::status(422).key("refused"));
@@ -129,6 +126,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     backend.misbehave(Rule::truncated().key("truncated").times(1));
     backend.misbehave(Rule::redirect("/elsewhere?to=it").key("moved").times(1));
     backend.misbehave(Rule::endless().key("endless").times(1));
+    files::misbehave(&backend);
 
     let mut command = worker(&folder, &config);
     let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -148,6 +146,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
         assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
     }
     assert!(backend.mutations().len() > 5);
+    files::arrived(&backend);
 }
 
 /// Everything that is told goes to standard error, and from there to the test.
@@ -245,12 +244,13 @@ impl Transport for Buggy {
         })
     }
 
-    /// Of watched folders only: it refuses other files, as a transport does that knows none.
     fn upload(&self, upload: Upload) -> Delivery<'_> {
-        if upload.request.url.path().starts_with("/scans/") {
-            return self.0.upload(upload);
-        }
-        Box::pin(async { Outcome::Refused { status: 501 }.into() })
+        show(&upload);
+        Box::pin(async move {
+            let answer = self.0.upload(upload).await;
+            show(&answer);
+            answer
+        })
     }
 }
 
@@ -299,8 +299,8 @@ async fn a_worker_does_everything_with_marks() {
     let mut changes = device.outbox.changes();
     device.credentials.set("", &origin, vec![("Authorization".into(), format!("Bearer {TOKEN}"))]).unwrap();
     deliver(&device, damaged).await;
-    files(&device).await;
-    watched_folders(&device, &config).await;
+    files::deliver(&device, folder).await;
+    folders::follow(&device, &config).await;
     wrong_arguments(&device, &origin).await;
     while let Ok(change) = changes.try_recv() {
         show(&change);
@@ -359,87 +359,6 @@ async fn deliver(device: &Device, damaged: Uuid) {
     show(&device.credentials);
     show(&device.store);
     show(&device.running.as_ref().unwrap());
-}
-
-/// One that is kept in the database, and one in the spool.
-async fn files(device: &Device) {
-    let token = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
-    let metadata = BTreeMap::from([("title".to_owned(), NAME.to_owned())]);
-    for times in [10, 20_000] {
-        let (mut options, content) = (FileOptions::default(), PAYLOAD.repeat(times));
-        (options.name, options.params, options.metadata) =
-            (Some(format!("{NAME}.png")), token.clone(), metadata.clone());
-        show(&options);
-        let source = FileSource::reader(std::io::Cursor::new(content.clone()), Some(content.len() as u64));
-        show(&source);
-        let receipt = device.outbox.enqueue_file("file", source, options.clone()).await.unwrap();
-        let info = device.outbox.file(receipt.id).await.unwrap();
-        assert!(info.name.as_deref().unwrap().contains(NAME));
-        show(&info);
-        show(&device.entry(receipt.id).await);
-        // Shorter than was said, and a name that is none.
-        refused(
-            device
-                .outbox
-                .enqueue_file("file", FileSource::reader(std::io::Cursor::new(content), Some(1)), options.clone())
-                .await,
-        );
-        options.name = Some(format!("../{NAME}\n"));
-        refused(device.outbox.enqueue_file("file", FileSource::reader(tokio::io::empty(), None), options).await);
-    }
-    refused(device.outbox.file(Uuid::nil()).await);
-}
-
-/// Files come, change and go in a folder whose every name is a mark, as are the patterns.
-async fn watched_folders(device: &Device, config: &Value) {
-    let disk = tempfile::tempdir().unwrap();
-    let root = disk.path().canonicalize().unwrap();
-    let dir = root.join(format!("{NAME}-folder"));
-    let path = |name: &str| dir.join(format!("{NAME}-{name}"));
-    fs::create_dir_all(path("deep")).unwrap();
-    let following = folders::follow(device, config, &root, SystemWatcher);
-    let text = format!("*{NAME}*");
-    let options = || WatchOptions {
-        patterns: vec![text.clone()],
-        params: BTreeMap::from([("token".to_owned(), PARAM.to_owned())]),
-        after_ack: AfterAck::Move,
-        move_to: Some(format!("{NAME}-moved")),
-        ..folders::options("scan")
-    };
-    show(&options());
-    let watch = folders::watch(device, &root, &dir, options()).await;
-    show(&watch);
-    assert!(watch.dir.contains(NAME));
-    let until = async |so: &dyn Fn(&Watch) -> bool| {
-        while !device.outbox.watches().await.unwrap().iter().any(so) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let moved = dir.join(format!("{NAME}-moved"));
-    for name in [format!("{NAME}-a.txt"), format!("{NAME}-deep/{NAME}-b.txt")] {
-        fs::write(dir.join(&name), PAYLOAD.repeat(1000)).unwrap();
-        // What is moved away was delivered.
-        while !moved.join(&name).exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-    // Its name as a path beside it is longer than what a server is told, so it cannot be sent.
-    let long = (0..5).fold(path("deep"), |path, _| path.join(format!("{NAME}-{}", "x".repeat(220))));
-    fs::create_dir_all(&long).unwrap();
-    fs::write(long.join(format!("{NAME}.txt")), PAYLOAD).unwrap();
-    until(&|watch| watch.why.as_ref().is_some_and(|why| why.contains("cannot be read or sent"))).await;
-    fs::rename(&dir, root.join(format!("{NAME}-away"))).unwrap();
-    until(&|watch| watch.state == WatchState::Missing).await;
-    println!("{:?}", device.outbox.watches().await.unwrap()[0].why);
-    show(&device.outbox.status().await.unwrap());
-    println!("{}", serde_json::to_string(&device.outbox.status().await.unwrap()).unwrap());
-    let dir = dir.to_str().unwrap();
-    refused(device.outbox.watch(dir, dir, WatchOptions { patterns: vec![format!("[{NAME}")], ..options() }).await);
-    refused(device.outbox.watch(dir, dir, WatchOptions { move_to: Some(format!("../{NAME}")), ..options() }).await);
-    refused(device.outbox.watch(dir, dir, WatchOptions { kind: NAME.repeat(9), ..options() }).await);
-    drop(following);
-    device.outbox.unwatch(watch.id).await.unwrap();
-    refused(device.outbox.unwatch(watch.id).await);
 }
 
 /// What is refused is named and not quoted.

@@ -21,26 +21,26 @@ fn bearer(token: &str) -> Vec<(String, String)> {
 }
 
 /// Knows ada and eve.
-async fn guarded() -> Backend {
+pub async fn guarded() -> Backend {
     let backend = backend().await;
     let tokens = [("token of ada", "ada"), ("token of eve", "eve")];
     backend.accept_tokens(Some(tokens.map(|(token, user)| (token.into(), user.into())).into()));
     backend
 }
 
-async fn sign_in(device: &Device, backend: &Backend, account: &str) {
+pub async fn sign_in(device: &Device, backend: &Backend, account: &str) {
     device.credentials.set(account, &backend.url(), bearer(&format!("token of {account}"))).unwrap();
     device.outbox.set_account(account).await.unwrap();
     device.wake.wake(Wake::Credentials);
 }
 
-async fn sign_out(device: &Device, leftover: Leftover) -> SignedOut {
+pub async fn sign_out(device: &Device, leftover: Leftover) -> SignedOut {
     let forget = |account: &str| device.credentials.forget(account);
     device.outbox.sign_out(leftover, Some(Duration::from_secs(60)), forget).await.expect("it is signed out")
 }
 
 /// Who sent the entry.
-fn sender(backend: &Backend, id: Uuid) -> Option<String> {
+pub fn sender(backend: &Backend, id: Uuid) -> Option<String> {
     let mutations = backend.mutations();
     let of = mutations.iter().find(|mutation| mutation.idempotency_key.as_deref() == Some(&id.to_string()));
     of.expect("it was applied").user.clone()

@@ -5,6 +5,7 @@ mod accounts;
 mod by_hand;
 mod conflicts;
 mod drafts;
+mod files;
 mod folders;
 mod smoke;
 mod support;

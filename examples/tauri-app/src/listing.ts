@@ -20,7 +20,7 @@ let key = ''
 let saved: { id: string; at: number } | undefined
 let timer: ReturnType<typeof setTimeout> | undefined
 
-export async function showListing(backend: string): Promise<void> {
+export function showListing(): void {
   const form = byId<HTMLFormElement>('listing')
   form.addEventListener('input', () => {
     clearTimeout(timer)
@@ -46,7 +46,6 @@ export async function showListing(backend: string): Promise<void> {
   queue.subscribe(follow)
 
   open(localStorage.getItem(MEMORY) ?? newKey())
-  await attempt(() => restore(backend))
 }
 
 /** The listing that is open. */
@@ -68,7 +67,11 @@ function open(listing: string): void {
   say('Nothing typed yet', 'none')
 }
 
-/** What was typed last: from the outbox while the server lacks it, else from the server. */
+/** Shows what was typed last: from the outbox while the server lacks it, else from the server. */
+export async function restoreListing(backend: string): Promise<void> {
+  await attempt(() => restore(backend))
+}
+
 async function restore(backend: string): Promise<void> {
   const listing = key
   const [newest] = await list({ kind: 'form', key: listing, state: ['pending', 'inflight', 'failed', 'acked'], limit: 1 })

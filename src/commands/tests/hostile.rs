@@ -30,7 +30,7 @@ fn anything() -> Vec<Value> {
 }
 
 /// Calls that are right but for what they name, and the arguments that may be anything.
-fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
+pub(super) fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
     let id = "0193f6a0-0000-7000-8000-000000000001";
     vec![
         ("enqueue", json!({ "kind": "form", "payload": 1, "options": { "key": "k" } }), &["payload"]),

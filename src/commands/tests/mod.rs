@@ -4,6 +4,7 @@ mod accounts;
 mod decisions;
 mod files;
 mod hostile;
+mod leaks;
 mod scope;
 mod watch;
 

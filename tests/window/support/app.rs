@@ -1,15 +1,15 @@
 //! The example app in a real window, driven through WebDriver as a user would.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use fantoccini::wd::Capabilities;
+use fantoccini::wd::{Capabilities, TimeoutConfiguration};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{desktop, free_port, processes, program, wait_for};
+use super::{PATIENCE, desktop, free_port, processes, program, wait_for};
 
 /// What stays when the app is killed: its data folder and its surroundings.
 pub struct Installation {
@@ -26,6 +26,11 @@ impl Installation {
             backend: backend.to_owned(),
             keep_alive: false,
         }
+    }
+
+    /// Where its data is; the app's own folder is in it.
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     /// The app stays when its last window closes, as one with a tray icon does.
@@ -49,6 +54,8 @@ impl Installation {
 
         let binary = program("storage-sync-example");
         let client = connect(port, &binary).await;
+        let patience = TimeoutConfiguration::new(Some(PATIENCE), None, None);
+        client.update_timeouts(patience).await.expect("the driver takes another timeout of scripts");
         let pid = wait_for("the app's process", async || {
             processes::descendants(driver.0.id())
                 .into_iter()
@@ -174,6 +181,20 @@ impl App {
             vec![json!(format!("plugin:storage-sync|{command}")), json!(bytes), headers],
         )
         .await
+    }
+
+    /// Runs a script in the page.
+    pub async fn run(&self, script: &str, arguments: Vec<Value>) {
+        self.client.execute(script, arguments).await.unwrap_or_else(|error| panic!("the script fails: {error}"));
+    }
+
+    /// Scrolls an element into sight and waits until it is painted there, for a picture.
+    pub async fn show(&self, id: &str) {
+        let shown = "new Promise(done => {
+            document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })
+            requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)))
+        })";
+        self.settle(shown, vec![json!(by_id(id))]).await.expect("it is on the page");
     }
 
     /// The whole screen with the app on it.

@@ -18,16 +18,29 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Looks until `probe` answers something, and fails the test with `what` and the last answer when it never does.
-pub async fn wait_for<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn wait_for<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    look(what, probe, false).await
+}
+
+/// As [`wait_for`], for what takes as long as it takes: it fails only when what is seen instead has stood still for so long.
+pub async fn wait_while_it_moves<T>(what: &str, probe: impl AsyncFnMut() -> Result<T, String>) -> T {
+    look(what, probe, true).await
+}
+
+async fn look<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>, moves: bool) -> T {
+    let (mut deadline, mut before) = (Instant::now() + PATIENCE, String::new());
     loop {
         match probe().await {
             Ok(found) => return found,
             Err(instead) if Instant::now() >= deadline => {
                 panic!("waited {PATIENCE:?} for {what}; instead: {instead}")
             }
-            Err(_) => tokio::time::sleep(LOOK).await,
+            Err(instead) if moves && instead != before => {
+                (deadline, before) = (Instant::now() + PATIENCE, instead);
+            }
+            Err(_) => {}
         }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

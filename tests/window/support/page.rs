@@ -12,7 +12,6 @@ pub const SAVED: &str = "saved";
 pub const PENDING: &str = "badge-pending";
 pub const ACKED: &str = "badge-acked";
 pub const FAILED: &str = "badge-failed";
-/// What is said in passing.
 /// Makes the backend write the listing as another device does, and what decides for one's own version.
 pub const EDIT_ELSEWHERE: &str = "edit-elsewhere";
 pub const KEEP_MINE: &str = "conflict-keep-mine";

@@ -1,0 +1,132 @@
+//! Files, of the page and of the disk, are safe once they are in the queue, and arrive whole.
+
+use std::{fs, time::Duration};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use storage_sync_backend::{Backend, Rule};
+
+use crate::support::app::{App, Installation};
+use crate::support::backend;
+use crate::support::desktop::Desktop;
+use crate::support::page;
+use crate::support::{wait_for, wait_while_it_moves};
+
+/// How large each of the two files is, in bytes.
+const SIZE: usize = 50 << 20;
+
+/// Makes a file of the same bytes as `content` in the page, and gives it to the page's file picker as a user would.
+const PICK: &str = "
+    const [name, seed, size] = arguments
+    const words = new Uint32Array(size / 4)
+    let word = seed
+    for (let at = 0; at < words.length; at++) words[at] = word = Math.imul(word, 1664525) + 1013904223
+    const chosen = new DataTransfer()
+    chosen.items.add(new File([words], name, { type: 'video/mp4' }))
+    const picker = document.querySelector('[data-testid=file-picker]')
+    picker.files = chosen.files
+    picker.dispatchEvent(new Event('change'))";
+
+fn content(seed: u32, size: usize) -> Vec<u8> {
+    let mut word = seed;
+    let next = move || {
+        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        word.to_le_bytes()
+    };
+    std::iter::repeat_with(next).take(size / 4).flatten().collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn pick(app: &App, name: &str, seed: u32, size: usize) {
+    app.run(PICK, vec![json!(name), json!(seed), json!(size)]).await;
+}
+
+/// What of the kind `file` waits.
+async fn waiting(app: &App) -> Vec<Value> {
+    page::undelivered(app).await.into_iter().filter(|entry| entry["kind"] == "file").collect()
+}
+
+/// Name and hash of every file that the backend has.
+fn arrived(backend: &Backend) -> Vec<(Option<String>, String)> {
+    let files = backend.mutations().into_iter().filter(|write| write.collection.ends_with("/files"));
+    let mut files: Vec<_> = files.map(|write| (write.name, write.sha256)).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_file_of_the_page_and_one_of_the_disk_outlive_a_kill_and_arrive_whole() {
+    let _desktop = Desktop::take().await;
+    let backend = backend::away().await;
+    let installation = Installation::new(&backend.url());
+    let on_disk = installation.data().join("dev.storage-sync.example/inbox/disk.mp4");
+    fs::create_dir_all(on_disk.parent().expect("it is in a folder")).expect("the data folder can be written");
+    fs::write(&on_disk, content(2, SIZE)).expect("the data folder can be written");
+
+    let app = installation.start().await;
+    let by_path = |path: &str| json!({ "kind": "file", "path": path, "options": { "params": { "listing": "42" } } });
+    let path = on_disk.to_str().expect("temporary folders have plain names");
+    app.invoke("enqueue_file", by_path(path)).await.expect("the inbox is one of the roots");
+    let refused = app.invoke("enqueue_file", by_path("/etc/hostname")).await.expect_err("it is in no root");
+    assert_eq!(refused["code"], "path_not_allowed");
+    pick(&app, "page.mp4", 1, SIZE).await;
+    app.shows_what("file-state", |state| state.starts_with("Saving on this device… ")).await;
+    app.show("file-list").await;
+    app.picture("files-saving");
+    wait_while_it_moves("both files to be saved", async || {
+        let (entries, shown) = (waiting(&app).await, app.text("file-list").await);
+        (entries.len() == 2).then_some(()).ok_or_else(|| format!("{shown:?}, and the entries are {entries:?}"))
+    })
+    .await;
+    app.shows_what("file-state", |state| state.starts_with("Saved on this device ·")).await;
+    app.show("file-list").await;
+    app.picture("files-saved");
+    app.kill_9();
+    // Nothing depends on the original any more.
+    fs::remove_file(&on_disk).expect("it is still there");
+
+    backend.misbehave(Rule::slow(Duration::from_millis(400)).kind("files").method("PATCH"));
+    backend.restart().await.expect("the port is free again");
+    let app = installation.start().await;
+    app.shows_what("file-state", |state| state.contains(" sent")).await;
+    app.show("file-list").await;
+    app.picture("files-uploading");
+    backend.behave();
+    wait_while_it_moves("both files to arrive", async || {
+        let (files, shown) = (arrived(&backend), app.text("file-list").await);
+        (files.len() == 2).then_some(()).ok_or_else(|| format!("{shown:?}, and {files:?} arrived"))
+    })
+    .await;
+    assert_eq!(
+        arrived(&backend),
+        [("disk.mp4", 2), ("page.mp4", 1)].map(|(name, seed)| (Some(name.to_owned()), sha256(&content(seed, SIZE))))
+    );
+    app.shows("file-state", "Delivered").await;
+    app.show("file-list").await;
+    app.picture("files-delivered");
+    backend::applied_each_once(&backend);
+}
+
+#[tokio::test]
+async fn an_upload_is_cancelled_and_nothing_of_it_stays() {
+    let _desktop = Desktop::take().await;
+    let backend = backend::away().await;
+    let app = Installation::new(&backend.url()).start().await;
+    pick(&app, "wrong.mp4", 3, 1 << 20).await;
+    app.shows_what("file-state", |state| state.starts_with("Saved on this device ·")).await;
+    app.click("file-cancel").await;
+    app.click("confirm-yes").await;
+    wait_for("the upload to be gone", async || {
+        let entries = waiting(&app).await;
+        entries.is_empty().then_some(()).ok_or_else(|| format!("the entries are {entries:?}"))
+    })
+    .await;
+    wait_for("its row to be gone", async || match app.text("file-state").await {
+        Err(_) => Ok(()),
+        Ok(state) => Err(state),
+    })
+    .await;
+}
