@@ -1,7 +1,8 @@
 //! Random histories of several devices against one server that is simpler than they are: the real outbox, engine and database, with
 //! clock, randomness and transport handed in. After every step all rules are checked; docs/model.md has them.
 //!
-//! A history that fails names its seed. `STORAGE_SYNC_HISTORIES` and `STORAGE_SYNC_SEED` run more of them, or one again.
+//! A history that fails names its seed. `STORAGE_SYNC_HISTORIES` and `STORAGE_SYNC_SEED` run more of them, or one again. Half of them are the
+//! same in every run, so that what turns red is a change of the code; the other half are new ones, so that every run looks further.
 
 mod client;
 mod dice;
@@ -27,6 +28,8 @@ use uuid::Uuid;
 
 use self::{client::Client, dice::Dice, net::Net, server::Mode, steps::Temper};
 
+/// Histories for each of the servers.
+const HISTORIES: u64 = 350;
 /// Steps of one history.
 const STEPS: u64 = 60;
 /// Databases to begin with, of as many devices: of equal revisions the device with the greater id wins.
@@ -46,11 +49,39 @@ struct Sum {
     failure: Option<String>,
 }
 
-fn histories(mode: Mode, default: u64) {
-    let count = number("STORAGE_SYNC_HISTORIES").unwrap_or(default);
-    // The same ones every time, so that what turns red is a change of the code. More of them than by default begin anywhere.
-    let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_nanos() as u64;
-    let first = number("STORAGE_SYNC_SEED").unwrap_or(if count == default { 1 } else { now });
+/// Where a run begins, and how far it goes.
+struct Plan {
+    count: u64,
+    first: u64,
+    /// From this one on they begin elsewhere, and where.
+    anew: (u64, u64),
+}
+
+impl Plan {
+    fn new() -> Self {
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_nanos() as u64;
+        let count = number("STORAGE_SYNC_HISTORIES").unwrap_or(HISTORIES);
+        match number("STORAGE_SYNC_SEED") {
+            Some(first) => Self { count, first, anew: (count, first) },
+            None => Self { count, first: 1, anew: (count / 2, now) },
+        }
+    }
+
+    fn seed(&self, n: u64) -> u64 {
+        let (first, n) = if n < self.anew.0 { (self.first, n) } else { (self.anew.1, n - self.anew.0) };
+        if n == 0 { first } else { Dice::new(first.wrapping_add(n)).next() }
+    }
+}
+
+fn histories(mode: Mode) {
+    let plan = Plan::new();
+    println!(
+        "{mode:?}: {} histories from {}, from the {}. on from {}",
+        plan.count,
+        plan.first,
+        plan.anew.0 + 1,
+        plan.anew.1
+    );
     let templates = templates();
     let (next, sum, begun) = (AtomicU64::new(0), Mutex::new(Sum::default()), Instant::now());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -59,10 +90,10 @@ fn histories(mode: Mode, default: u64) {
             scope.spawn(|| {
                 loop {
                     let n = next.fetch_add(1, Ordering::SeqCst);
-                    if n >= count || sum.lock().expect("nobody panics with it").failure.is_some() {
+                    if n >= plan.count || sum.lock().expect("nobody panics with it").failure.is_some() {
                         return;
                     }
-                    let seed = if n == 0 { first } else { Dice::new(first.wrapping_add(n)).next() };
+                    let seed = plan.seed(n);
                     let (net, failed) = run(mode, seed, templates.path());
                     let mut sum = sum.lock().expect("nobody panics with it");
                     sum.applied += net.world().server.applied;
@@ -79,6 +110,7 @@ fn histories(mode: Mode, default: u64) {
         panic!("{failure}");
     }
     let took = begun.elapsed().as_secs();
+    let count = plan.count;
     println!("{mode:?}: {count} histories of {STEPS} steps, {applied} writes applied, {faults} faults, {took} s");
 }
 
@@ -194,15 +226,15 @@ fn a_seed_repeats_its_history() {
 
 #[test]
 fn every_promise_holds_against_a_server_that_keeps_keys_and_compares_revisions() {
-    histories(Mode::Full, 120);
+    histories(Mode::Full);
 }
 
 #[test]
 fn nothing_is_applied_twice_by_a_server_that_only_compares_revisions() {
-    histories(Mode::Compares, 120);
+    histories(Mode::Compares);
 }
 
 #[test]
 fn nothing_is_lost_at_a_server_that_neither_keeps_keys_nor_compares() {
-    histories(Mode::Neither, 120);
+    histories(Mode::Neither);
 }

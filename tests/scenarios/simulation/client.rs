@@ -57,6 +57,7 @@ fn config(width: u64) -> Value {
         "endpoints": {
             "form": { "method": "PUT", "url": "/form/{key}", "delete": { "method": "DELETE", "url": "/form/{key}" } },
             "draft": { "method": "PUT", "url": "/draft/{key}", "onConflict": "ask" },
+            "page": { "method": "PUT", "url": "/page/{key}", "preconditions": "etag" },
             "memo": { "method": "PUT", "url": "/memo/{key}", "onConflict": "overwrite", "idempotent": true },
             "listing": {
                 "create": { "method": "POST", "url": "/listing" },
@@ -327,6 +328,10 @@ impl Client {
         self.events(&entries);
         self.backup = Some((self.ledger.clone(), entries));
         self.start().await;
+    }
+
+    pub fn has_backup(&self) -> bool {
+        self.backup.is_some()
     }
 
     /// An older state of the whole folder comes back.

@@ -217,7 +217,7 @@ impl Ledger {
         let Some(promise) = self.promises.get(&id) else { return };
         let seen = self.lanes.get(&promise.lane(id)).map_or(0, |lane| lane.seen);
         let Some(promise) = self.promises.get_mut(&id) else { return };
-        (promise.revived, promise.open, promise.spent, promise.beaten) = (true, false, true, false);
+        (promise.revived, promise.open, promise.spent, promise.beaten, promise.rebased) = (true, false, true, false, 0);
         promise.base = promise.base.max(seen);
     }
 
@@ -272,9 +272,9 @@ impl Ledger {
             return Err("the device is another one, although its database is no copy".into());
         }
         for (id, promise) in &mut self.promises {
-            let live = before.get(id).is_none_or(|entry| {
-                matches!(entry.state, State::Pending | State::Inflight | State::Failed)
-            });
+            let live = before
+                .get(id)
+                .is_none_or(|entry| matches!(entry.state, State::Pending | State::Inflight | State::Failed));
             let lost = promise.beaten && before.get(id).is_some_and(|entry| entry.lost);
             if live && !lost && !promise.acked && promise.fate == Fate::Kept {
                 promise.open = true;
@@ -290,7 +290,8 @@ impl Ledger {
         // One that was enqueued only to see whether its id is free.
         let Some(id) = self.seqs.get(&seq).copied() else { return Ok(()) };
         let lane_name = self.promises[&id].lane(id);
-        let twice = self.promises.iter().find(|(other, promise)| promise.claim.is_some() && promise.lane(**other) == lane_name);
+        let twice =
+            self.promises.iter().find(|(other, promise)| promise.claim.is_some() && promise.lane(**other) == lane_name);
         if let Some((_, other)) = twice {
             return Err(format!("entries {} and {} of {lane_name} are in flight", other.n, self.promises[&id].n));
         }
@@ -322,7 +323,9 @@ impl Ledger {
     fn settled(&mut self, seq: i64) -> Result<Option<(Uuid, String, Expected)>, String> {
         let Some(id) = self.seqs.get(&seq).copied() else { return Ok(None) };
         let Some(promise) = self.promises.get_mut(&id) else { return Ok(None) };
-        let Some(claim) = promise.claim.take() else { return Err(format!("what was not claimed is settled: {promise:?}")) };
+        let Some(claim) = promise.claim.take() else {
+            return Err(format!("what was not claimed is settled: {promise:?}"));
+        };
         match (&claim.left, &claim.answer) {
             (Some(wire), Some(outcome)) => {
                 let expected = self.heard(id, &claim, wire, outcome);
@@ -464,12 +467,14 @@ impl Ledger {
         let own = self.lane(&lane_name).own;
         let promise = self.promises.get_mut(&id)?;
         let device = learned.device.clone().unwrap_or_default();
+        // A server with tags says only that the thing is another one by now.
+        let told = learned.revision.is_some();
         let revision = learned.revision.unwrap_or(0);
         let ours = device == wire.device;
         let named = learned.idempotency_key.as_ref();
-        let suffix = named.filter(|key| key.split('.').next() == Some(&id.to_string())).map(|key| {
-            key.split_once('.').map_or(0, |(_, suffix)| suffix.parse().unwrap_or(u32::MAX))
-        });
+        let suffix = named
+            .filter(|key| key.split('.').next() == Some(&id.to_string()))
+            .map(|key| key.split_once('.').map_or(0, |(_, suffix)| suffix.parse().unwrap_or(u32::MAX)));
         let echo = (suffix.unwrap_or(u32::MAX), revision, promise.content.mark);
         if ours && promise.sent.contains(&echo) {
             (promise.open, promise.acked) = (false, true);
@@ -477,8 +482,10 @@ impl Ledger {
             self.observed(&lane_name, revision);
             return Some(Expected::Acked);
         }
-        let unheard = ours && (revision > own || revision == wire.revision && named.is_some() && suffix.is_none_or(|n| n > wire.suffix));
-        if !unheard && (revision, &device) <= (wire.revision, &wire.device) {
+        let unheard = ours
+            && (revision > own
+                || revision == wire.revision && named.is_some() && suffix.is_none_or(|n| n > wire.suffix));
+        if told && !unheard && (revision, &device) <= (wire.revision, &wire.device) {
             // Nothing that explains the refusal.
             return None;
         }
@@ -493,14 +500,14 @@ impl Ledger {
         if self.restored {
             return None;
         }
-        let first = !claim.open && !claim.learned;
+        let first = !claim.open && !claim.learned && promise.rebased == 0;
         let overwrites = wire.kind == "memo" && !claim.open && promise.rebased < OVERWRITES;
         if first || overwrites {
             promise.rebased += 1;
             promise.base = promise.base.max(revision);
             return Some(Expected::SentAgain);
         }
-        (promise.open, promise.beaten) = (claim.open, true);
+        (promise.open, promise.beaten, promise.rebased) = (claim.open, true, 0);
         let decides = wire.kind == "draft" || wire.kind == "memo" && !claim.open;
         Some(if decides { Expected::Failed } else { Expected::Lost })
     }

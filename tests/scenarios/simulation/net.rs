@@ -179,12 +179,12 @@ impl World {
                 }
                 lost()
             }
-            5..=6 => Outcome::Retry { status: 500, floor: None }.into(),
+            5 => Outcome::Retry { status: 500, floor: None }.into(),
             7 => Outcome::Busy { status: 503, possibly_applied: true, floor: None }.into(),
             8..=9 => Outcome::Busy { status: 429, possibly_applied: false, floor: None }.into(),
             10 => Outcome::Unproven { status: 200, why: "a page".into() }.into(),
             11 => Outcome::Collision { status: 409, floor: None }.into(),
-            12 => Outcome::Refused { status: 403 }.into(),
+            6 | 12 => Outcome::Refused { status: 403 }.into(),
             _ => {
                 let wire = self.exchanges[at].wire.clone();
                 let mut answer = self.server.take(&wire);

@@ -25,6 +25,7 @@ pub struct Held {
     pub idempotency_key: String,
     pub exists: bool,
     pub canonical_id: Option<String>,
+    pub etag: Option<String>,
     pub mark: Option<u64>,
 }
 
@@ -47,6 +48,8 @@ pub struct Server {
     pub broken: Vec<String>,
 }
 
+/// Where revisions mean nothing, and entity tags do.
+pub const TAGGED: &str = "page";
 const GIVES_IDS: [&str; 3] = ["listing", "note", "order"];
 
 impl Server {
@@ -102,7 +105,16 @@ impl Server {
             return if wire.deletes { done } else { Outcome::Refused { status } };
         }
         if self.mode != Mode::Neither
-            && let Some(held) = &held
+            && let Some(held) = held.as_ref().filter(|_| wire.kind == TAGGED)
+            && (wire.if_none_match || wire.if_match.is_some() && wire.if_match != held.etag)
+        {
+            return Outcome::Conflict {
+                status: 412,
+                learned: Learned { etag: held.etag.clone(), ..Learned::default() },
+            };
+        }
+        if self.mode != Mode::Neither
+            && let Some(held) = held.as_ref().filter(|_| wire.kind != TAGGED)
             && (wire.revision, &wire.device) <= (held.revision, &held.device)
         {
             return Outcome::Conflict { status: 409, learned: self.told(held) };
@@ -134,11 +146,14 @@ impl Server {
                 format!("srv-{}", self.given)
             })
         });
-        let mut learned = Learned { canonical_id: canonical_id.clone(), ..Learned::default() };
+        let tagged = wire.kind == TAGGED && self.mode != Mode::Neither;
+        let etag = tagged.then(|| format!("\"v{}\"", self.applied));
+        let mut learned = Learned { canonical_id: canonical_id.clone(), etag: etag.clone(), ..Learned::default() };
         if let Some(thing) = thing {
-            learned.revision = Some(wire.revision);
+            learned.revision = Some(wire.revision).filter(|_| !tagged);
             let written = (wire.revision, wire.device.clone());
-            if held.is_some_and(|held| self.mode != Mode::Neither && (held.revision, held.device) >= written) {
+            if !tagged && held.is_some_and(|held| self.mode != Mode::Neither && (held.revision, held.device) >= written)
+            {
                 self.broken.push(format!("the revision of {thing} fell to {written:?}"));
             }
             let highest = self.highest.entry(thing.clone()).or_insert_with(|| written.clone());
@@ -149,6 +164,7 @@ impl Server {
                 idempotency_key: wire.idempotency_key.clone(),
                 exists: !wire.deletes,
                 canonical_id,
+                etag,
                 mark: wire.mark,
             };
             self.things.insert(thing, held);
@@ -158,7 +174,8 @@ impl Server {
 
     /// At rest the highest write that was ever accepted is what is held.
     pub fn check(&self) {
-        for (thing, held) in self.things.iter().filter(|_| self.mode != Mode::Neither) {
+        let compared = |thing: &str| self.mode != Mode::Neither && !thing.starts_with(TAGGED);
+        for (thing, held) in self.things.iter().filter(|(thing, _)| compared(thing)) {
             let highest = &self.highest[thing];
             assert_eq!((held.revision, &held.device), (highest.0, &highest.1), "{thing} does not hold the newest");
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     ledger::{Fate, Ledger, Promise},
-    server::{Mode, Server},
+    server::{Mode, Server, TAGGED},
 };
 
 pub type Entries = HashMap<Uuid, Entry>;
@@ -71,8 +71,8 @@ fn settled(promise: &Promise, is: &Entry, ledger: &Ledger, server: &Server) -> O
     }
     let protected = match server.mode {
         Mode::Full => true,
-        // Without a key a thing has no revision that could be compared.
-        Mode::Compares => is.key.is_some(),
+        // Without a key a thing has no revision that could be compared, and a tag says nothing of who wrote it.
+        Mode::Compares => is.key.is_some() && is.kind != TAGGED,
         Mode::Neither => false,
     };
     let times = writes.iter().filter(|write| write.mark == meant).count();
@@ -101,6 +101,7 @@ fn step(promise: &Promise, was: Option<&Entry>, is: &Entry, ledger: &Ledger, ser
     if newly_contested
         && let Some(held) = held
         && (server.names_keys() || is.lost)
+        && (server.mode == Mode::Full || is.kind != TAGGED)
         && !ledger.restored
     {
         let meant = (promise.draft.action != Some(Action::Delete)).then_some(promise.content.mark);

@@ -23,6 +23,11 @@ use super::{
 const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 const KEYS: [&str; 2] = ["a", "b"];
 
+/// Of the others each one is a thing of its own.
+fn has_key(kind: &str) -> bool {
+    !matches!(kind, "note" | "order")
+}
+
 /// What may happen in a history, so that not every one has everything in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Temper {
@@ -32,42 +37,52 @@ pub struct Temper {
     pub width: u64,
     /// Answers come while something is committed.
     pub hurries: bool,
+    /// How many things of a kind there are: the fewer, the more often devices meet.
+    pub keys: u64,
     pub kinds: &'static [&'static str],
 }
 
 impl Temper {
     pub fn new(dice: &mut Dice) -> Self {
-        let few: [&[&str]; 5] =
-            [&["form"], &["draft", "memo"], &["listing", "note"], &["memo", "order"], &["form", "listing"]];
-        let all: &[&str] = &["form", "form", "draft", "memo", "listing", "listing", "note", "order"];
-        let kinds = if dice.one_in(2) { all } else { few[dice.roll(5) as usize] };
+        let few: [&[&str]; 6] = [
+            &["form"],
+            &["draft", "memo"],
+            &["listing", "note"],
+            &["memo", "order"],
+            &["form", "listing"],
+            &["page", "form"],
+        ];
+        let all: &[&str] = &["form", "form", "draft", "memo", "page", "listing", "listing", "note", "order"];
+        let kinds = if dice.one_in(2) { all } else { *dice.choose(&few).expect("there are some") };
         let width = [1, 2, 8][dice.roll(3) as usize];
-        Self { restores: dice.one_in(3), prunes: dice.one_in(3), width, hurries: dice.one_in(2), kinds }
+        let keys = 1 + dice.roll(KEYS.len() as u64);
+        Self { restores: dice.one_in(3), prunes: dice.one_in(3), width, hurries: dice.one_in(2), keys, kinds }
     }
 }
 
 impl Client {
     /// One thing that a user, a system or fate does.
     pub async fn step(&mut self, temper: Temper, dice: &mut Dice) {
-        if temper.restores && dice.one_in(15) {
-            return if dice.one_in(2) { self.back_up().await } else { self.restore().await };
+        if temper.restores && dice.one_in(10) {
+            let keeps = !self.has_backup() || dice.one_in(4);
+            return if keeps { self.back_up().await } else { self.restore().await };
         }
-        match dice.roll(40) {
+        match dice.roll(42) {
             0..=13 => self.enqueue(temper, dice).await,
-            14..=15 => self.enqueue_some(dice).await,
+            14..=15 => self.enqueue_some(temper, dice).await,
             16 => self.enqueue_again(dice).await,
             17..=20 => self.let_time_pass(dice.roll(3_600)),
             21 => self.clock.jump((dice.roll(7) as i64 - 3) * YEAR_MS),
             22 => self.crash().await,
             23..=24 => self.plan_to_die(dice),
             25 => self.restart().await,
-            26 => self.pause().await,
+            26 | 40 => self.pause().await,
             27..=28 => self.resume().await,
             29..=30 => self.retry(dice).await,
             31 => self.discard(dice).await,
             32..=33 => self.edit(dice).await,
             34..=35 => self.resolve(dice).await,
-            36 => self.observe(dice).await,
+            36 | 41 => self.observe(temper, dice).await,
             37 => self.device().wake.wake([Wake::Network, Wake::Focus, Wake::Flush][dice.roll(3) as usize]),
             _ if temper.prunes => self.prune(dice).await,
             _ => self.enqueue(temper, dice).await,
@@ -88,7 +103,7 @@ impl Client {
 
     fn draft(&self, temper: Temper, dice: &mut Dice) -> Draft {
         let kind = *dice.choose(temper.kinds).expect("a history has kinds");
-        let key = (!matches!(kind, "note" | "order")).then(|| KEYS[dice.roll(2) as usize]);
+        let key = has_key(kind).then(|| KEYS[dice.roll(temper.keys) as usize]);
         let deletes = matches!(kind, "form" | "listing") && dice.one_in(6);
         let mut draft = Draft {
             kind,
@@ -119,14 +134,15 @@ impl Client {
     }
 
     /// In one commit, and each may refer to the one before.
-    async fn enqueue_some(&mut self, dice: &mut Dice) {
+    async fn enqueue_some(&mut self, temper: Temper, dice: &mut Dice) {
         let ids: Vec<Uuid> = (0..2 + dice.roll(2)).map(|_| dice.uuid()).collect();
         let mut drafts: Vec<Draft> = Vec::new();
         for n in 0..ids.len() {
             let mut content = self.content(dice);
             let before = if n == 0 { None } else { dice.choose(&ids[..n]).copied() };
             content.of.extend(before);
-            let (kind, key) = if n == 0 { ("listing", Some(KEYS[dice.roll(2) as usize])) } else { ("note", None) };
+            let (kind, key) =
+                if n == 0 { ("listing", Some(KEYS[dice.roll(temper.keys) as usize])) } else { ("note", None) };
             drafts.push(Draft { kind, key, queue: None, action: None, after: Vec::new(), content });
         }
         let items = ids.iter().zip(&drafts).map(|(id, draft)| {
@@ -156,6 +172,10 @@ impl Client {
     async fn enqueue_again(&mut self, dice: &mut Dice) {
         let Some(id) = self.any(dice) else { return };
         let promise = self.ledger.promises[&id].clone();
+        if matches!(promise.fate, Fate::Discarded { possibly: false } | Fate::Pruned) {
+            // Its id is as good as any, and what came under it would be another entry.
+            return;
+        }
         let other = dice.one_in(2);
         let mut draft = promise.draft.clone();
         if other {
@@ -170,15 +190,7 @@ impl Client {
                 assert!(!conflict, "device {}: the same under its id is another one: {promise:?}", self.n);
             }
             Fate::Kept => assert!(answer.is_err(), "device {}: two entries under one id: {promise:?}", self.n),
-            Fate::Discarded { possibly: true } => {
-                assert!(answer.is_err(), "device {}: it may have been applied: {promise:?}", self.n);
-            }
-            // Its id is as good as any.
-            Fate::Discarded { possibly: false } | Fate::Pruned => {
-                if answer.is_ok() {
-                    self.device().outbox.discard(id, false).await.ok();
-                }
-            }
+            _ => assert!(answer.is_err(), "device {}: it may have been applied: {promise:?}", self.n),
         }
     }
 
@@ -286,9 +298,10 @@ impl Client {
     }
 
     /// The app reads a thing on the server, and tells what it has read.
-    async fn observe(&mut self, dice: &mut Dice) {
-        let kind = ["form", "draft", "listing"][dice.roll(3) as usize];
-        let key = KEYS[dice.roll(2) as usize];
+    async fn observe(&mut self, temper: Temper, dice: &mut Dice) {
+        let keyed: Vec<&str> = temper.kinds.iter().copied().filter(|kind| has_key(kind)).collect();
+        let Some(kind) = dice.choose(&keyed).copied() else { return };
+        let key = KEYS[dice.roll(temper.keys) as usize];
         let lane = format!("{kind}/{key}");
         let held = self.net.world().server.things.get(&lane).cloned();
         let known = match held {
@@ -296,7 +309,7 @@ impl Client {
                 revision: Some(held.revision),
                 canonical_id: held.canonical_id.filter(|_| held.exists),
                 exists: Some(held.exists),
-                etag: None,
+                etag: held.etag,
             },
             None => Known { exists: Some(false), ..Known::default() },
         };

@@ -19,6 +19,10 @@ pub struct Wire {
     /// The server's id of the thing, if it is in the URL.
     pub canonical_id: Option<String>,
     pub deletes: bool,
+    /// The thing must be as this tag says.
+    pub if_match: Option<String>,
+    /// There must be no such thing yet.
+    pub if_none_match: bool,
     /// Which payload it carries; a delete carries none.
     pub mark: Option<u64>,
     /// Refused for what it says, whenever it comes.
@@ -55,6 +59,8 @@ impl Wire {
             revision: header("sync-revision").expect("every request has one").parse().expect("a number"),
             device: header("sync-device").expect("every request has one"),
             deletes: request.method == "DELETE",
+            if_match: header("if-match"),
+            if_none_match: header("if-none-match").is_some(),
             mark: body["mark"].as_u64(),
             bad: body["bad"].as_bool().unwrap_or_default(),
             of: texts.map(str::to_owned).collect(),
