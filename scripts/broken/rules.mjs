@@ -1,5 +1,5 @@
 // What is broken, one thing each. `source` edits Rust, where BROKEN asks whether this is the one; `sql` edits every statement that runs,
-// `trigger` one trigger of the schema. What is to be found has to be there.
+// `trigger` one trigger of the schema. What is to be found has to be there. `test` names a test of its own for what histories seldom meet.
 
 export const rules = [
   {
@@ -60,6 +60,7 @@ export const rules = [
   {
     name: 'open-replaced-late',
     what: 'What is settled as possibly sent gives way to the newer one behind it',
+    test: '`a_refused_entry_holds_its_lane_when_what_follows_cannot_replace_it` (src/store/tests/advance.rs)',
     sql: ["state IN ('pending', 'failed') AND possibly_sent = 0 AND queue = 'latest'", "state IN ('pending', 'failed') AND queue = 'latest'"],
   },
   {
@@ -90,6 +91,7 @@ export const rules = [
   {
     name: 'open-edited',
     what: 'What may have been sent can be edited',
+    test: '`what_the_server_may_have_is_not_edited_and_says_what_to_do` (src/outbox/tests/edit.rs)',
     source: ['src/outbox/edit.rs', '&& !entry.possibly_sent;', '&& (BROKEN || !entry.possibly_sent);'],
     sql: ["state IN ('pending', 'failed') AND possibly_sent = 0 OR ", "state IN ('pending', 'failed') OR "],
   },
@@ -106,6 +108,7 @@ export const rules = [
   {
     name: 'revival-below',
     what: 'A revived entry does not go above what beat it',
+    test: '`mine_is_sent_above_what_the_server_holds` (src/outbox/tests/conflicts.rs)',
     sql: [
       'base = max(base, coalesce((SELECT l.seen FROM lanes l WHERE l.account = entries.account AND l.kind = entries.kind AND l.key = entries.key), 0)) WHERE',
       'base = base WHERE',
@@ -124,6 +127,7 @@ export const rules = [
   {
     name: 'death-keeps-force',
     what: 'After a death `force` counts once more',
+    test: '`permission_to_send_once_more_ends_with_the_process_that_used_it` (src/store/tests/advance.rs)',
     sql: ["SET state = 'pending', forced = 0, updated_at = ? WHERE", "SET state = 'pending', updated_at = ? WHERE"],
   },
   {
@@ -194,6 +198,7 @@ export const rules = [
   {
     name: 'paused-leaves',
     what: 'What is claimed leaves although delivery is paused',
+    test: '`once_a_pause_has_returned_nothing_more_is_sent_not_even_what_was_lined_up` (src/engine/tests/drain.rs)',
     source: [
       'src/engine/line.rs',
       'self.is_exiting() || self.paused || self.parts.board.paused()',
