@@ -43,14 +43,15 @@ pub(super) enum Setting {
 /// In-flight rows of a dead process: pending again, and still possibly sent. What they carried may be on the server, and who said that
 /// it may be sent once more has not said so of another time.
 pub(super) async fn recover(tx: &mut Tx<'_>, now: i64) -> Result<u64, Fault> {
-    tx.batch.push(
-        "UPDATE lanes SET revision = max(revision, (SELECT max(coalesce(e.revision, 0)) FROM entries e WHERE e.lane = lanes.lane AND e.state = 'inflight')) \
-         WHERE lane IN (SELECT lane FROM entries WHERE state = 'inflight' AND lane IS NOT NULL)",
-    );
     // Claimed only to be settled: it says itself whether anything of it was sent before.
     tx.batch.push(
         "UPDATE entries SET revision = NULL, possibly_sent = (SELECT r.sealed = x'01' FROM requests r WHERE r.seq = entries.seq) \
          WHERE state = 'inflight' AND EXISTS (SELECT 1 FROM requests r WHERE r.seq = entries.seq AND length(r.sealed) <= 1)",
+    );
+    // Of the others the server may hold the revision.
+    tx.batch.push(
+        "UPDATE lanes SET revision = max(revision, (SELECT max(coalesce(e.revision, 0)) FROM entries e WHERE e.lane = lanes.lane AND e.state = 'inflight')) \
+         WHERE lane IN (SELECT lane FROM entries WHERE state = 'inflight' AND lane IS NOT NULL)",
     );
     tx.batch.push(
         "DELETE FROM requests WHERE length(sealed) <= 1 AND seq IN (SELECT seq FROM entries WHERE state = 'inflight')",

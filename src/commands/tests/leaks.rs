@@ -92,7 +92,7 @@ fn no_call_of_a_window_puts_a_secret_into_the_log_an_error_an_event_or_a_file() 
         // That one is for a queue whose key is lost.
         let answers = said.contains(&format!("window: {command} answered")) || command == "reset_encrypted_data";
         assert!(answers, "{command} never answered: {said}");
-        let takes = !["status", "conflicts", "pause", "resume", "rotate_key"].contains(&command);
+        let takes = !["status", "conflicts", "watches", "pause", "resume", "rotate_key"].contains(&command);
         assert!(!takes || said.contains(&format!("window: {command} refused")), "{command} never refused");
     }
 }
@@ -110,12 +110,11 @@ impl Shown<'_> {
         match invoke(self.0, command, body, headers) {
             Ok(InvokeResponseBody::Json(answer)) => {
                 let answer: Value = serde_json::from_str(&answer).unwrap();
-                // These two are there to give it.
-                if ["payload", "file"].contains(&command) {
-                    assert!(
-                        MARKS.iter().any(|mark| answer.to_string().contains(mark)),
-                        "{command} gives what was kept"
-                    );
+                // These are there to give it.
+                if ["payload", "file", "watch", "watches"].contains(&command) {
+                    // After `unwatch` there is no folder to name.
+                    let gives = MARKS.iter().any(|mark| answer.to_string().contains(mark)) || answer == json!([]);
+                    assert!(gives, "{command} gives what was kept");
                     println!("window: {command} answered");
                 } else {
                     println!("window: {command} answered {answer}");
@@ -191,6 +190,7 @@ fn config(disk: &Path) -> Value {
             "form": { "method": "PUT", "url": "https://a.com/{key}?token={token}" },
             "asked": { "method": "PUT", "url": "https://a.com/asked/{key}?token={token}", "onConflict": "ask" },
             "photo": { "method": "POST", "url": "https://a.com/photos?token={token}", "body": "raw" },
+            "scan": { "method": "PUT", "url": "https://a.com/scans/{key}?token={token}", "body": "multipart" },
             "video": { "method": "POST", "url": "https://a.com/videos?token={token}", "body": "tus" } },
     })
 }
@@ -227,6 +227,11 @@ fn right(window: &Shown<'_>, told: &Told, disk: &Path) {
     std::fs::write(&path, PAYLOAD.repeat(30_000)).unwrap();
     let by_path = json!({ "kind": "photo", "path": path, "options": { "params": { "token": PARAM } } });
     let by_path = window.call("enqueue_file", by_path).unwrap();
+    let watched = disk.join(format!("{NAME}-folder"));
+    std::fs::create_dir(&watched).unwrap();
+    let options = json!({ "kind": "scan", "patterns": [format!("*{NAME}*")], "params": { "token": PARAM } });
+    let watch = window.call("watch", json!({ "dir": watched, "options": options })).unwrap();
+    window.call("watches", json!({}));
     window.call("observe", json!({ "kind": "form", "key": "kept", "known": { "revision": 3 } }));
     window.call("list", json!({ "query": { "limit": 100 } }));
     window.call("rotate_key", json!({}));
@@ -250,6 +255,7 @@ fn right(window: &Shown<'_>, told: &Told, disk: &Path) {
     window.call("retry", json!({ "which": asked["id"], "force": true }));
     window.call("flush", json!({ "timeoutMs": 60_000 }));
     window.call("discard", json!({ "which": asked["id"] }));
+    window.call("unwatch", json!({ "id": watch["id"] }));
     window.call("set_account", json!({ "account": "ada" }));
     window.call("sign_out", json!({ "pending": "discard" }));
     window.call("reset_encrypted_data", json!({ "confirm": crate::outbox::CONFIRM }));
