@@ -128,6 +128,9 @@ pub(super) async fn edit(tx: &mut Tx<'_>, edit: &Edit, now: i64) -> Result<Resul
         if let Some(refusal) = relations::refused(tx, &edit.account, edit.id, &parent).await? {
             return Ok(Err(refusal));
         }
+        if let Some(refusal) = relations::circle(tx, edit.id, *reference).await? {
+            return Ok(Err(refusal));
+        }
     }
     let contested = if edit.resolve { CONTESTED } else { "lost = 1" };
     // What was possibly sent is not changed; a conflict was answered, so it was settled.

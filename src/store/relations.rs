@@ -74,6 +74,29 @@ pub(super) async fn refused(tx: &mut Tx<'_>, account: &str, id: Uuid, parent: &P
     }))
 }
 
+/// Why an entry that is there already cannot depend on that one: it waits for it itself. An older entry may wait for a newer one, which
+/// took the place of what it was to follow.
+pub(super) async fn circle(tx: &mut Tx<'_>, id: Uuid, parent: Uuid) -> Result<Option<Error>, Fault> {
+    // Everything that has to be settled before the parent: what it depends on, and what is before it in its lane.
+    let found = tx.batch.push(&format!(
+        "WITH RECURSIVE before (id, seq, lane) AS ( \
+             SELECT e.id, e.seq, e.lane FROM ({LAST_OF_CHAIN}) c JOIN entries e ON e.id = c.id WHERE e.state IN ('pending', 'inflight', 'failed') \
+             UNION SELECT e.id, e.seq, e.lane FROM before b JOIN dependencies d ON d.seq = b.seq AND d.state = 'waiting' \
+                 JOIN entries e ON e.id = d.waits \
+             UNION SELECT e.id, e.seq, e.lane FROM before b JOIN entries e \
+                 ON e.lane = b.lane AND e.state IN ('pending', 'inflight', 'failed') AND e.seq < b.seq) \
+         SELECT id FROM before WHERE id = ?"
+    ));
+    tx.batch.bind_id(parent).bind_id(id);
+    let answers = tx.flush().await?;
+    let waits = !answers[found].is_empty();
+    Ok(waits.then(|| {
+        Error::argument(format!(
+            "entry {parent} waits for this one, which therefore cannot wait for it: discard one of them and enqueue it anew"
+        ))
+    }))
+}
+
 fn unknown(id: Uuid) -> Error {
     Error::argument(format!(
         "there is no entry {id} to depend on: it was discarded or pruned, belongs to another account, or comes later in the same batch"

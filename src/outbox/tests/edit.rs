@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     cipher::{Binding, Part},
-    entry::{Action, Reason, WaitingFor},
+    entry::{Action, Queue, Reason, WaitingFor},
     reference::reference,
 };
 
@@ -156,6 +156,25 @@ async fn a_payload_that_could_not_be_enqueued_is_refused_before_anything_is_writ
     assert_refused(fixture.outbox.edit(image, Payload::bytes([1], "png")).await, "invalid_argument", "media type");
     assert_eq!(fixture.outbox.payload(id).await.unwrap().as_bytes(), b"\"first\"");
     assert_eq!(fixture.loaded(id).await.payload.generation, 1);
+}
+
+#[tokio::test]
+async fn an_edit_that_names_what_waits_for_the_entry_itself_is_refused() {
+    let fixture = Fixture::new().await;
+    let latest = || with(|options| options.queue = Some(Queue::Latest));
+    let first = fixture.enqueue("listing", "1", latest()).await.unwrap().id;
+    let follower = fixture.enqueue("listing", "2", with(|options| options.after = vec![first])).await.unwrap().id;
+    let behind = fixture.enqueue("listing", "2", with(|options| options.queue = Some(Queue::Every))).await.unwrap().id;
+    // Takes the place of the first, so the older ones wait for it.
+    let newer = fixture.enqueue("listing", "1", latest()).await.unwrap().id;
+    assert_eq!(fixture.outbox.get(first).await.unwrap().superseded_by, Some(newer));
+    for named in [follower, behind] {
+        let refused = fixture.outbox.edit(newer, payload(json!(reference(named)))).await;
+        assert_refused(refused, "invalid_argument", "discard one of them");
+    }
+    let other = fixture.enqueue("listing", "3", EnqueueOptions::default()).await.unwrap().id;
+    let after = fixture.enqueue("listing", "1", with(|options| options.queue = Some(Queue::Every))).await.unwrap().id;
+    fixture.outbox.edit(after, payload(json!(reference(other)))).await.unwrap();
 }
 
 #[tokio::test]
