@@ -161,19 +161,24 @@ async fn a_payload_that_could_not_be_enqueued_is_refused_before_anything_is_writ
 #[tokio::test]
 async fn an_edit_that_names_what_waits_for_the_entry_itself_is_refused() {
     let fixture = Fixture::new().await;
-    let latest = || with(|options| options.queue = Some(Queue::Latest));
-    let first = fixture.enqueue("listing", "1", latest()).await.unwrap().id;
-    let follower = fixture.enqueue("listing", "2", with(|options| options.after = vec![first])).await.unwrap().id;
-    let behind = fixture.enqueue("listing", "2", with(|options| options.queue = Some(Queue::Every))).await.unwrap().id;
+    let enqueue = async |key: &str, queue: Queue, after: &[Uuid]| {
+        let options = with(|options| {
+            (options.key, options.queue, options.after) = (Some(key.to_owned()), Some(queue), after.to_vec());
+        });
+        fixture.enqueue("listing", "1", options).await.unwrap().id
+    };
+    let first = enqueue("one", Queue::Latest, &[]).await;
+    let follower = enqueue("two", Queue::Every, &[first]).await;
+    let behind = enqueue("two", Queue::Every, &[]).await;
     // Takes the place of the first, so the older ones wait for it.
-    let newer = fixture.enqueue("listing", "1", latest()).await.unwrap().id;
+    let newer = enqueue("one", Queue::Latest, &[]).await;
     assert_eq!(fixture.outbox.get(first).await.unwrap().superseded_by, Some(newer));
     for named in [follower, behind] {
         let refused = fixture.outbox.edit(newer, payload(json!(reference(named)))).await;
         assert_refused(refused, "invalid_argument", "discard one of them");
     }
-    let other = fixture.enqueue("listing", "3", EnqueueOptions::default()).await.unwrap().id;
-    let after = fixture.enqueue("listing", "1", with(|options| options.queue = Some(Queue::Every))).await.unwrap().id;
+    let other = enqueue("three", Queue::Every, &[]).await;
+    let after = enqueue("one", Queue::Every, &[]).await;
     fixture.outbox.edit(after, payload(json!(reference(other)))).await.unwrap();
 }
 
