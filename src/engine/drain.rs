@@ -234,6 +234,8 @@ impl Drain {
         }
         // What is read while a commit is under way waits for the next one anyway; after it, as much again is read at once.
         let free = self.committing.is_none() && self.rest_until.is_none() && !self.gathers();
+        // Rows do not say yet that a copy of this database may have sent them.
+        let free = free && !self.settles.iter().any(|settle| settle.restored);
         let may = !self.exiting && !self.paused && self.parts.board.may_send(&self.account);
         free && may && !self.key.holds(self.now())
     }
