@@ -143,6 +143,8 @@ pub struct Ledger {
     used: HashMap<(String, String, u64), Uuid>,
     /// The entries by their numbers in the database.
     seqs: HashMap<i64, Uuid>,
+    /// Which entry took the place of which: that outlives the one that was replaced.
+    replaced: HashMap<Uuid, Uuid>,
     /// The highest revision that was known of a lane that is forgotten: one that begins anew goes above it.
     forgotten: u64,
     /// Devices that the database is no more, since another copy of it was one.
@@ -223,6 +225,12 @@ impl Ledger {
 
     /// What was settled by now lets go what depends on it.
     pub fn meet(&mut self, entries: &HashMap<Uuid, Entry>) {
+        for entry in entries.values() {
+            match entry.superseded_by {
+                Some(newer) => self.replaced.insert(entry.id, newer),
+                None => self.replaced.remove(&entry.id),
+            };
+        }
         for id in &self.order {
             let promise = &self.promises[id];
             let told = promise.draft.after.iter().map(|parent| (*parent, false));
@@ -422,8 +430,12 @@ impl Ledger {
     /// The last of those that replaced it.
     fn stands_for(&self, id: Uuid, entries: &HashMap<Uuid, Entry>) -> Uuid {
         let mut at = id;
-        while let Some(next) = entries.get(&at).and_then(|entry| entry.superseded_by) {
-            at = next;
+        let next = |at: Uuid| match entries.get(&at) {
+            Some(entry) => entry.superseded_by,
+            None => self.replaced.get(&at).copied(),
+        };
+        while let Some(newer) = next(at) {
+            at = newer;
         }
         at
     }
