@@ -1,7 +1,7 @@
 //! What the loop does when the database fails it at the worst moment.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     board::Board,
     clock::{Clock, SystemClock, SystemRandom},
     config::{Config, Settings},
-    entry::State,
+    entry::{Reason, State},
     error::Error,
     keychain::{Keys, testing::MemoryKeys},
     outbox::{self, EnqueueOptions, Outbox, Payload},
@@ -158,4 +158,49 @@ async fn once_a_pause_has_returned_nothing_more_is_sent_not_even_what_was_lined_
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
+}
+
+/// A server that holds a write of this device that this database knows nothing of, and takes payments.
+#[derive(Default)]
+struct Copied {
+    device: OnceLock<String>,
+    payments: AtomicU64,
+}
+
+impl Transport for Copied {
+    fn deliver(&self, request: Request) -> Delivery<'_> {
+        let form = request.url.path().starts_with("/forms");
+        self.payments.fetch_add(u64::from(!form), Ordering::SeqCst);
+        let device = self.device.get().cloned();
+        let held =
+            Learned { revision: Some(1), device, idempotency_key: Some("of the future".into()), ..Learned::default() };
+        Box::pin(async move {
+            match form {
+                true => Outcome::Conflict { status: 409, learned: held }.into(),
+                false => Outcome::Acked { status: 200, learned: Learned::default() }.into(),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_another_copy_of_the_database_may_have_sent_is_claimed_beside_the_commit_that_says_so() {
+    let mut bench = bench_on(Copied::default(), Arc::new(SystemClock::default())).await;
+    bench.server.device.set(bench.store.device().to_string()).unwrap();
+    bench.drain.take_over().await.unwrap();
+    let form = bench.form().await;
+    while !bench.drain.settles.iter().any(|settle| settle.restored) {
+        bench.drain.turn().await;
+    }
+    // It is there before the rows say that all of them are in doubt.
+    let once = bench.outbox.enqueue("once", Payload::json(&json!({})).unwrap(), EnqueueOptions::default()).await;
+    let once = once.unwrap().id;
+    let settled = async {
+        while bench.state(form).await == State::Inflight || bench.state(once).await != State::Failed {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("it ends in a state that says why");
+    assert_eq!(bench.server.payments.load(Ordering::SeqCst), 0, "its endpoint allows no second time");
+    assert_eq!(bench.outbox.get(once).await.unwrap().reason, Some(Reason::OutcomeUnknown));
 }
