@@ -15,7 +15,7 @@ use tauri_plugin_storage_sync::{
 use uuid::Uuid;
 
 use crate::{
-    rotation::{number, seed},
+    dice::{number, seed},
     support::{Device, ManualClock, Setup, backend, config, impatient, times_applied},
     worker::SameKey,
 };

@@ -21,7 +21,10 @@ use tauri_plugin_storage_sync::{
 };
 use uuid::Uuid;
 
-use crate::support::{Device, Setup, comparing, content, impatient, times_applied};
+use crate::{
+    dice::{Dice, seed},
+    support::{Device, Setup, comparing, content, impatient, times_applied},
+};
 
 fn config(backend: &Backend, on_conflict: &str) -> Value {
     let mut config = impatient(backend);
@@ -287,26 +290,11 @@ async fn so_it_does_with_a_server_that_only_compares_revisions() {
     restored(false).await;
 }
 
-/// A few lines of a generator that needs no crate: what matters is that a run can be repeated.
-struct Dice(u64);
-
-impl Dice {
-    fn one_in(&mut self, n: u64) -> bool {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.is_multiple_of(n)
-    }
-}
-
 #[tokio::test]
 async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_loser_is_told() {
-    let seed = std::env::var("STORAGE_SYNC_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 | 1);
+    let seed = seed();
     println!("STORAGE_SYNC_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let backend = comparing().await;
     let mut devices = Vec::new();

@@ -22,7 +22,7 @@ use tauri_plugin_storage_sync::{
 use uuid::Uuid;
 
 use crate::{
-    rotation::{number, seed},
+    dice::{Dice, number, seed},
     support::{Device, Setup, backend},
 };
 
@@ -47,18 +47,13 @@ async fn open(folder: &Path, url: &str) -> Device {
     setup.start().await
 }
 
-fn next(state: u64) -> u64 {
-    state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
-}
-
 /// The file of that number: one in four is small enough for the database, the others have up to a megabyte and a half.
 fn content(number: u64) -> Vec<u8> {
-    let mut state = next(next(number));
-    let length = (state >> 33) % if state >> 62 == 0 { 60_000 } else { 1_500_000 };
+    let mut dice = Dice::new(number * 2);
+    let length = if dice.one_in(4) { dice.roll(60_000) } else { dice.roll(1_500_000) };
     let mut bytes = Vec::with_capacity(length as usize + 8);
     while bytes.len() < length as usize {
-        state = next(state);
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&dice.next().to_le_bytes());
     }
     bytes
 }
@@ -184,11 +179,10 @@ async fn nothing_is_lost_over_kills(kills: u64, rotates: bool) {
     let (folder, backend) = (tempfile::tempdir().unwrap(), backend().await);
     let url = backend.url();
     backend.stop().await;
-    let (mut promised, mut dice, mut orphans) = (BTreeMap::new(), seed, 0);
+    let (mut promised, mut dice, mut orphans) = (BTreeMap::new(), Dice::new(seed), 0);
     for round in 0..kills {
-        dice = next(dice);
         let command = copier(folder.path(), &url, round, rotates);
-        let (lines, micros) = (dice >> 62, (dice >> 40) % 40_000);
+        let (lines, micros) = (dice.roll(4), dice.roll(40_000));
         let said = tokio::task::spawn_blocking(move || run_and_kill(command, lines, micros)).await.unwrap();
         promised.extend(said);
         orphans += spooled(folder.path()).difference(&named(folder.path()).await).count();

@@ -6,13 +6,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tauri_plugin_storage_sync::testing::triggers::folders::SystemWatcher;
 
 use crate::{
+    dice::{Dice, number, seed},
     folders::{config, content, follow, held, options, watch},
     support::{Device, Setup, backend},
     worker::SameKey,
@@ -22,22 +23,6 @@ use crate::{
 const DATA: &str = "STORAGE_SYNC_FOLDERS_DATA";
 const ROOT: &str = "STORAGE_SYNC_FOLDERS_ROOT";
 const CONFIG: &str = "STORAGE_SYNC_FOLDERS_CONFIG";
-
-/// xorshift64*: enough to spread changes, and a seed repeats a run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-}
 
 /// What somebody does in a folder.
 struct Script {
@@ -154,8 +139,7 @@ async fn an_app_apart_follows_a_folder_until_it_is_killed() {
 async fn after_a_thousand_files_and_many_kills_the_server_has_exactly_what_the_folder_has() {
     let files = number("STORAGE_SYNC_FILES", 1000);
     let kills = number("STORAGE_SYNC_KILLS", 12);
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = number("STORAGE_SYNC_SEED", now | 1);
+    let seed = seed();
     println!("{files} files, {kills} kills, STORAGE_SYNC_SEED={seed}");
     let (disk, backend) = (tempfile::tempdir().unwrap(), backend().await);
     let (data, root) = (disk.path().join("data"), disk.path().canonicalize().unwrap().join("watched"));
@@ -166,7 +150,7 @@ async fn after_a_thousand_files_and_many_kills_the_server_has_exactly_what_the_f
     watch(&first, &root, &root, options("doc")).await;
     first.stop().await;
 
-    let mut script = Script { dice: Dice(seed), root: root.clone(), files, there: Vec::new(), written: 0 };
+    let mut script = Script { dice: Dice::new(seed), root: root.clone(), files, there: Vec::new(), written: 0 };
     let steps = files * 4 / (kills + 1);
     for _ in 0..kills {
         let (data, root, config) = (data.clone(), root.clone(), config.clone());
@@ -188,7 +172,7 @@ async fn after_a_thousand_files_and_many_kills_the_server_has_exactly_what_the_f
         .unwrap();
         // Half of them die in the middle of delivery, the others as they come to it.
         if script.dice.roll(2) == 0 {
-            let some = backend.world(|world| world.applied()) + 1 + script.dice.roll(60);
+            let some = backend.world(|world| world.applied()) + 1 + script.dice.roll(1 + steps / 8);
             backend.wait_until(|world| world.applied() >= some).await;
         }
         tokio::task::spawn_blocking(move || drop(app)).await.unwrap();

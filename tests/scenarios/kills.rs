@@ -1,42 +1,23 @@
 //! `kill -9` at random moments: whatever a receipt was given for is applied exactly once or still in the outbox.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, time::Duration};
 
 use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::State;
 use uuid::Uuid;
 
 use crate::{
+    dice::{Dice, number, seed},
     support::{Setup, backend, impatient, times_applied},
     worker::{SameKey, Worker},
 };
 
-/// xorshift64*: enough to spread kills, and a seed repeats a run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % sides
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_kills_at_random_moments_lose_nothing_and_deliver_nothing_twice() {
     let kills = number("STORAGE_SYNC_KILLS", 200);
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = number("STORAGE_SYNC_SEED", now | 1);
+    let seed = seed();
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let folder = tempfile::tempdir().unwrap();
     let backend = backend().await;
     let config = impatient(&backend);

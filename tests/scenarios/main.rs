@@ -9,6 +9,7 @@ mod conflicts;
 mod contract;
 mod credentials;
 mod dependencies;
+mod dice;
 mod file_kills;
 mod folders;
 mod folders_kills;

@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -17,7 +17,10 @@ use tauri_plugin_storage_sync::{
 };
 use uuid::Uuid;
 
-use crate::support::{Device, Setup, backend, impatient, times_applied};
+use crate::{
+    dice::{Dice, number, seed},
+    support::{Device, Setup, backend, impatient, times_applied},
+};
 
 const FOLDER: &str = "STORAGE_SYNC_ROTATOR_FOLDER";
 
@@ -108,15 +111,6 @@ async fn a_key_that_the_app_gives_is_not_rotated_and_nothing_changes() {
     device.stop().await;
 }
 
-pub fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-}
-
-/// `STORAGE_SYNC_SEED`, or another one each time.
-pub fn seed() -> u64 {
-    number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1)
-}
-
 async fn open(folder: &Path) -> Device {
     let config = json!({ "endpoints": { "note": { "method": "POST", "url": "https://nowhere.invalid/notes" } } });
     let mut setup = Setup::new(&folder.join("queue"), config);
@@ -146,10 +140,9 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let mut promised: BTreeMap<Uuid, String> = BTreeMap::new();
-    let mut dice = seed;
+    let mut dice = Dice::new(seed);
     for _ in 0..kills {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let (lines, micros) = (dice >> 60, (dice >> 40) % 9_000);
+        let (lines, micros) = (dice.roll(16), dice.roll(9_000));
         let path = folder.path().to_owned();
         let said = tokio::task::spawn_blocking(move || run_and_kill(&path, lines, micros)).await.unwrap();
         promised.extend(said);

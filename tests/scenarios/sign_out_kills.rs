@@ -17,7 +17,7 @@ use tauri_plugin_storage_sync::{
 use uuid::Uuid;
 
 use crate::{
-    rotation::{number, seed},
+    dice::{Dice, number, seed},
     support::{Device, Setup},
 };
 
@@ -165,11 +165,10 @@ async fn a_kill_at_any_moment_of_a_sign_out_leaves_all_of_the_account_or_nothing
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let (mut stay, mut gone, mut finished) = (BTreeMap::new(), 0, 0);
-    let mut dice = seed;
+    let mut dice = Dice::new(seed);
     for round in 0..kills {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // From before the mark is on the disk until after everything is done.
-        let micros = (dice >> 33) % 150_000;
+        let micros = dice.roll(150_000);
         let path = folder.path().to_owned();
         let said = tokio::task::spawn_blocking(move || run_and_kill(&path, round, micros)).await.unwrap();
         stay.extend(said.stays.clone());

@@ -5,7 +5,6 @@
 //! same in every run, so that what turns red is a change of the code.
 
 mod client;
-mod dice;
 mod ledger;
 mod net;
 mod server;
@@ -26,7 +25,8 @@ use std::{
 
 use uuid::Uuid;
 
-use self::{client::Client, dice::Dice, net::Net, server::Mode, steps::Temper};
+use self::{client::Client, net::Net, server::Mode, steps::Temper};
+use crate::dice::{Dice, number};
 
 /// Histories for each of the servers.
 const HISTORIES: u64 = 350;
@@ -36,10 +36,6 @@ const STEPS: u64 = 60;
 const TEMPLATES: u128 = 8;
 /// Of a history that fails, so much is told of what came before.
 const TOLD: usize = 60;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
-}
 
 /// What all histories of a run came to.
 #[derive(Default)]
@@ -57,8 +53,8 @@ struct Plan {
 
 impl Plan {
     fn new() -> Self {
-        let count = number("STORAGE_SYNC_HISTORIES").unwrap_or(HISTORIES);
-        Self { count, first: number("STORAGE_SYNC_SEED").unwrap_or(1) }
+        let count = number("STORAGE_SYNC_HISTORIES", HISTORIES);
+        Self { count, first: number("STORAGE_SYNC_SEED", 1) }
     }
 
     fn seed(&self, n: u64) -> u64 {

@@ -18,13 +18,15 @@ use tauri_plugin_storage_sync::{
 use uuid::Uuid;
 
 use super::{
-    dice::{Dice, Jitter},
     ledger::{Expected, Ledger},
     net::{Event, Life, Net, Way},
     states::{self, Entries},
     wire::Wire,
 };
-use crate::support::{Device, ManualClock, Setup};
+use crate::{
+    dice::{Dice, Jitter},
+    support::{Device, ManualClock, Setup},
+};
 
 /// What is thought to be stuck if it takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);

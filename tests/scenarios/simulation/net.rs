@@ -13,10 +13,10 @@ use tokio::sync::{oneshot, watch};
 use uuid::Uuid;
 
 use super::{
-    dice::Dice,
     server::{Mode, Server},
     wire::Wire,
 };
+use crate::dice::Dice;
 
 /// One run of one device: which device, and how often it was started.
 pub type Life = (usize, u64);

@@ -15,10 +15,10 @@ use uuid::Uuid;
 
 use super::{
     client::Client,
-    dice::Dice,
     ledger::{Content, Draft, Fate},
     states,
 };
+use crate::dice::Dice;
 
 const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1000;
 const KEYS: [&str; 2] = ["a", "b"];

@@ -1,10 +1,11 @@
-//! xorshift64*: enough to choose by, and a seed repeats it.
+//! Chance that a seed repeats, and what the environment says of a run.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::SystemTime};
 
 use tauri_plugin_storage_sync::testing::clock::Random;
 use uuid::Uuid;
 
+/// xorshift64*: enough to choose by.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
@@ -51,4 +52,14 @@ impl Random for Jitter {
     fn next(&self) -> u64 {
         self.0.lock().expect("no roll panics").next()
     }
+}
+
+/// A number from the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// `STORAGE_SYNC_SEED`, or another one each time.
+pub fn seed() -> u64 {
+    number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_nanos() as u64 | 1)
 }
