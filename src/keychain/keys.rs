@@ -167,7 +167,6 @@ impl Keys {
         turn.finished.fetch_add(1, Ordering::AcqRel);
         match outcome {
             Ok(ring) => {
-                self.shared.users.join();
                 let key = ring.current.clone();
                 self.note(account, KeyState::Ready, Some(ring));
                 Ok(key)
@@ -264,7 +263,11 @@ impl Shared {
         let recorded = record();
         let recorded = recorded.await.map_err(Failure::Other)?;
         let key = match (self.load(account, deadline).await?, recorded.id) {
-            (Some(keys), Some(id)) => return Ring::of(keys, id).ok_or(Failure::Key(Refusal::Mismatch)),
+            (Some(keys), Some(id)) => {
+                let ring = Ring::of(keys, id).ok_or(Failure::Key(Refusal::Mismatch))?;
+                self.users.join();
+                return Ok(ring);
+            }
             // Stored by a run that ended before the id was kept, or the database is a new one: it is our key all the
             // same.
             (Some(mut keys), None) => keys.swap_remove(0),
@@ -273,6 +276,8 @@ impl Shared {
         };
         let kept = keep(key.id());
         kept.await.map_err(Failure::Other)?;
+        // Under the lock that a rotation is finished under: from the moment that this process has a key, no other one drops it.
+        self.users.join();
         Ok(Ring { current: key, others: Vec::new() })
     }
 

@@ -115,20 +115,22 @@ impl Users {
         Self { path: folder.join("key-users.lock"), held: Mutex::default() }
     }
 
-    /// This process has a key. Without the lock rotations are not finished, and nothing else is lost.
+    /// This process has a key. Under [`KeyLock`], like [`Users::alone`], so that nobody waits for more than an instant. Where files cannot
+    /// be locked, no rotation is finished, and nothing is lost.
     pub(super) fn join(&self) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.is_none() {
-            *held = open(&self.path).ok().filter(|file| file.try_lock_shared().is_ok());
+            *held = open(&self.path).ok().filter(|file| file.lock_shared().is_ok());
         }
     }
 
-    /// Whether this is the only process that has a key.
+    /// Whether this is the only process that has a key. Under [`KeyLock`]: between the two locks of such a look another process's look
+    /// would see nobody.
     pub(super) fn alone(&self) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = held.as_ref() else { return false };
         let alone = file.try_lock().is_ok();
-        // Nobody holds it but for such a look, so it is there again at once.
+        // Nobody holds it alone but for such a look, so it is there again at once.
         alone & file.lock_shared().is_ok()
     }
 }

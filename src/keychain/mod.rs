@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 pub use keys::{KeyRecord, Keys};
-pub use rotation::Rotation;
+pub use rotation::{Finish, Rotation};
 pub use sources::{AppKey, InsecureKeyFile, Moved, Passphrase};
 
 /// Keeps master keys outside of the database.

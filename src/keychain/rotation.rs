@@ -4,11 +4,15 @@
 //! when no row refers to it and nobody could still write one that does. So a process that is killed at any moment leaves every row
 //! readable, and the next one takes the rotation up where it is.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use super::{
     KeyRecord, Keys,
     keys::{Failure, Refusal, Ring},
+    lock::Flight,
 };
 use crate::{
     cipher::{KeyId, MasterKey},
@@ -23,6 +27,17 @@ pub struct Rotation {
     pub new: Arc<MasterKey>,
     /// What they may be wrapped under now.
     pub old: Vec<KeyId>,
+}
+
+/// Whether the old keys are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// They are.
+    Done,
+    /// A call of this process still has one in its hands: in a moment it may not.
+    InUse,
+    /// They are needed: another process has a key, or a row is wrapped under one.
+    Needed,
 }
 
 impl Keys {
@@ -40,61 +55,132 @@ impl Keys {
     {
         let turn = self.turn(account);
         let _turn = turn.last.lock().await;
-        self.begin(account, record, keep).await.map_err(error)
+        let begun = async {
+            let (flight, deadline) = self.alone_at_the_source().await?;
+            let mut keys = self.load_current_and_newer(account, record, deadline).await?;
+            if keys.len() == 1 {
+                keys.insert(0, Arc::new(MasterKey::generate()));
+                self.shared.store(account, &keys, &flight, deadline).await?;
+            }
+            self.make_current(account, keys, keep).await
+        };
+        begun.await.map_err(error)
     }
 
-    async fn begin<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Rotation, Failure>
+    /// Takes up a rotation that was begun and not finished; none if there is none any more.
+    ///
+    /// # Errors
+    /// As [`Keys::rotate`].
+    pub async fn take_up_rotation<R, RF, K, KF>(&self, account: &str, record: R, keep: K) -> Result<Option<Rotation>>
     where
         R: Fn() -> RF + Send,
         RF: Future<Output = Result<KeyRecord>> + Send,
         K: Fn(KeyId) -> KF + Send,
         KF: Future<Output = Result<()>> + Send,
     {
+        let turn = self.turn(account);
+        let _turn = turn.last.lock().await;
+        let begun = async {
+            let (_flight, deadline) = self.alone_at_the_source().await?;
+            let keys = self.load_current_and_newer(account, record, deadline).await?;
+            let rotation = self.make_current(account, keys, keep).await?;
+            Ok(Some(rotation).filter(|rotation| !rotation.old.is_empty()))
+        };
+        begun.await.map_err(error)
+    }
+
+    /// Drops the old keys for good, unless somebody could still need one: another process that has a key, a call of this one, a row.
+    /// `used` answers whether there is such a row, after what was written before it.
+    ///
+    /// Everything is looked at under the lock under which keys are had and made: another process that has begun the next rotation meanwhile
+    /// is seen, and its key is not overwritten.
+    ///
+    /// # Errors
+    /// As [`Keys::get`], and whatever `record` and `used` answer; the old keys stay then.
+    pub async fn finish_rotation<R, RF, U, UF>(&self, account: &str, record: R, used: U) -> Result<Finish>
+    where
+        R: Fn() -> RF + Send,
+        RF: Future<Output = Result<KeyRecord>> + Send,
+        U: Fn() -> UF + Send,
+        UF: Future<Output = Result<bool>> + Send,
+    {
+        let turn = self.turn(account);
+        let _turn = turn.last.lock().await;
+        let finished = async {
+            let (flight, deadline) = self.alone_at_the_source().await?;
+            if self.old_keys_are_held(account) {
+                return Ok(Finish::InUse);
+            }
+            if !self.shared.users.alone() {
+                return Ok(Finish::Needed);
+            }
+            let mut keys = self.load_current_and_newer(account, record, deadline).await?;
+            let current = keys.swap_remove(0);
+            if self.cached(account).is_none_or(|cached| cached.id() != current.id()) {
+                // Somebody has begun another one.
+                return Ok(Finish::Needed);
+            }
+            let used = used();
+            if used.await.map_err(Failure::Other)? {
+                return Ok(Finish::Needed);
+            }
+            self.shared.store(account, std::slice::from_ref(&current), &flight, deadline).await?;
+            self.note(account, KeyState::Ready, Some(Ring { current, others: Vec::new() }));
+            Ok(Finish::Done)
+        };
+        finished.await.map_err(error)
+    }
+
+    async fn alone_at_the_source(&self) -> Result<(Flight, Instant), Failure> {
         let deadline = Instant::now() + self.shared.timeout;
-        let locked = || Failure::Key(Refusal::Locked);
-        let flight = self.shared.lock.take(deadline).await.map_err(Failure::Other)?.ok_or_else(locked)?;
+        let flight = self.shared.lock.take(deadline).await.map_err(Failure::Other)?;
+        Ok((flight.ok_or(Failure::Key(Refusal::Locked))?, deadline))
+    }
+
+    /// What the source has, the newest first. The current one is among them, or nothing is done.
+    async fn load_current_and_newer<R, RF>(
+        &self,
+        account: &str,
+        record: R,
+        deadline: Instant,
+    ) -> Result<Vec<Arc<MasterKey>>, Failure>
+    where
+        R: Fn() -> RF + Send,
+        RF: Future<Output = Result<KeyRecord>> + Send,
+    {
         let recorded = record();
         let recorded = recorded.await.map_err(Failure::Other)?.id;
-        let mut keys = self.shared.load(account, deadline).await?.ok_or(Failure::Key(Refusal::Missing))?;
-        let current = keys.iter().position(|key| Some(key.id()) == recorded);
-        let current = current.ok_or(Failure::Key(Refusal::Mismatch))?;
-        if current == 0 && keys.len() == 1 {
-            keys.insert(0, Arc::new(MasterKey::generate()));
-            self.shared.store(account, &keys, &flight, deadline).await?;
+        let keys = self.shared.load(account, deadline).await?.ok_or(Failure::Key(Refusal::Missing))?;
+        if !keys.iter().any(|key| Some(key.id()) == recorded) {
+            return Err(Failure::Key(Refusal::Mismatch));
         }
-        // The first is the newest, whether it was made now or by a run that ended before the database knew.
+        // Those that are in memory, so that whoever has one of them in its hands is counted.
+        Ok(keys.into_iter().map(|key| self.of_id(account, &key.id().0).unwrap_or(key)).collect())
+    }
+
+    /// The first is the newest, whether it was made now or by a run that ended before the database knew.
+    async fn make_current<K, KF>(
+        &self,
+        account: &str,
+        mut keys: Vec<Arc<MasterKey>>,
+        keep: K,
+    ) -> Result<Rotation, Failure>
+    where
+        K: Fn(KeyId) -> KF + Send,
+        KF: Future<Output = Result<()>> + Send,
+    {
         let new = keys.remove(0);
-        if Some(new.id()) != recorded {
-            let kept = keep(new.id());
-            kept.await.map_err(Failure::Other)?;
-        }
+        let kept = keep(new.id());
+        kept.await.map_err(Failure::Other)?;
         let old = keys.iter().map(|key| key.id()).collect();
         self.note(account, KeyState::Ready, Some(Ring { current: Arc::clone(&new), others: keys }));
         Ok(Rotation { new, old })
     }
 
-    /// Whether nobody can write under an old key any more: no other process has a key, and no call of this one still holds one.
-    pub fn old_keys_are_unused(&self, account: &str) -> bool {
-        let accounts = self.shared.accounts.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let unused = |key: &Arc<MasterKey>| Arc::strong_count(key) == 1;
-        accounts.get(account).is_some_and(|known| known.others.iter().all(unused)) && self.shared.users.alone()
-    }
-
-    /// Drops the old keys for good. Only once no row refers to them and [`Keys::old_keys_are_unused`] was true before that was
-    /// looked at.
-    ///
-    /// # Errors
-    /// As [`Keys::get`]; the old keys stay then.
-    pub async fn finish_rotation(&self, account: &str) -> Result<()> {
-        let turn = self.turn(account);
-        let _turn = turn.last.lock().await;
-        let Some(current) = self.cached(account) else { return Err(Error::KeychainLocked) };
-        let deadline = Instant::now() + self.shared.timeout;
-        let flight = self.shared.lock.take(deadline).await?.ok_or(Error::KeychainLocked)?;
-        let keys = std::slice::from_ref(&current);
-        self.shared.store(account, keys, &flight, deadline).await.map_err(error)?;
-        self.note(account, KeyState::Ready, Some(Ring { current, others: Vec::new() }));
-        Ok(())
+    /// Whether a call of this process has an old key in its hands, and could still write under it.
+    fn old_keys_are_held(&self, account: &str) -> bool {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(account).is_none_or(|known| known.others.iter().any(|key| Arc::strong_count(key) > 1))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::{
     error::{Error, Result},
 };
 
+mod rotation;
+
 /// Long enough that no test meets it by chance.
 const LONG: Duration = Duration::from_secs(60);
 /// For tests that wait for the timeout itself.

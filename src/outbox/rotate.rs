@@ -1,6 +1,6 @@
 //! A new master key for everything that is queued.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,17 @@ use super::{Outbox, Parts};
 use crate::{
     cipher::{Binding, KeyId, MasterKey},
     error::Result,
-    keychain::{KeyRecord, Rotation},
+    keychain::{Finish, Rotation},
     store::Wrapped,
 };
 
 /// Rows of one commit.
 const BATCH: u32 = 256;
+/// Below the seq of every row.
+const BEFORE_ALL: i64 = 0;
+/// Milliseconds before each further look whether calls of this process still have an old key: those that read are done in a moment, the copying of a
+/// large file may take longer than anybody waits.
+const PAUSES: [u64; 5] = [10, 20, 40, 80, 160];
 
 /// What [`Outbox::rotate_key`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,53 +44,74 @@ impl Outbox {
     pub async fn rotate_key(&self) -> Result<Rotated> {
         let account = self.account().await?;
         drop(self.master_key(&account).await?);
-        self.rotate(&account).await
+        let _one = self.shared.rotating.lock().await;
+        let Parts { store, keys, .. } = self.parts();
+        let keep = |id: KeyId| store.keep_key(&account, id.0, self.now());
+        let rotation = keys.rotate(&account, || self.key_record(&account), keep).await?;
+        self.carry_out(&account, &rotation).await
     }
 
     /// Takes up what a run before this one has begun.
-    pub(super) fn finish_rotation(&self, account: &str) {
+    pub(super) fn take_up_rotation(&self, account: &str) {
         let (outbox, account) = (self.clone(), account.to_owned());
         tokio::spawn(async move {
-            match outbox.rotate(&account).await {
-                Ok(rotated) => tracing::info!(?rotated, "a rotation of the master key was taken up"),
+            match outbox.take_up(&account).await {
+                Ok(Some(rotated)) => tracing::info!(?rotated, "a rotation of the master key was taken up"),
+                Ok(None) => {}
                 Err(error) => tracing::warn!(%error, "a rotation of the master key could not be taken up yet"),
             }
         });
     }
 
-    async fn rotate(&self, account: &str) -> Result<Rotated> {
+    async fn take_up(&self, account: &str) -> Result<Option<Rotated>> {
         let _one = self.shared.rotating.lock().await;
         let Parts { store, keys, .. } = self.parts();
-        let record = || async {
-            let (id, encrypted_rows) = store.key_record(account).await?;
-            Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
-        };
         let keep = |id: KeyId| store.keep_key(account, id.0, self.now());
-        let Rotation { new, old } = keys.rotate(account, record, keep).await?;
+        match keys.take_up_rotation(account, || self.key_record(account), keep).await? {
+            Some(rotation) => Ok(Some(self.carry_out(account, &rotation).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn carry_out(&self, account: &str, rotation: &Rotation) -> Result<Rotated> {
+        let Parts { store, keys, .. } = self.parts();
+        let used = || async {
+            // What was on its way to the database when nobody held an old key any more is in it now; the keys that nothing refers to are
+            // not written under again.
+            store.forget_old_keys(account).await?;
+            for old in &rotation.old {
+                let watches = store.watch_key(account).await?.is_some_and(|key| key.key_id == old.0);
+                if watches || !store.wrapped(account, old.0, BEFORE_ALL, 1).await?.is_empty() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
         let mut rotated = Rotated { rewrapped: 0, unreadable: 0, finished: false };
+        let mut pauses = PAUSES.into_iter();
         loop {
-            // Before the rows are looked at: what was written under an old key until now is found, and nothing will be after.
-            let unused = keys.old_keys_are_unused(account);
             let mut found = 0;
             rotated.unreadable = 0;
-            for old in &old {
-                let (rewrapped, unreadable) = self.rewrap_all(account, *old, &new).await?;
-                let watches = self.rewrap_watch_key(account, *old, &new).await?;
+            for old in &rotation.old {
+                let (rewrapped, unreadable) = self.rewrap_all(account, *old, &rotation.new).await?;
+                let watches = self.rewrap_watch_key(account, *old, &rotation.new).await?;
                 found += rewrapped + watches.0;
                 rotated.unreadable += unreadable + watches.1;
             }
             rotated.rewrapped += found;
-            if unused && rotated.unreadable == 0 {
-                break;
-            }
-            if found == 0 {
-                return Ok(rotated);
+            match keys.finish_rotation(account, || self.key_record(account), used).await? {
+                Finish::Done => {
+                    rotated.finished = true;
+                    return Ok(rotated);
+                }
+                Finish::InUse => match pauses.next() {
+                    Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
+                    None => return Ok(rotated),
+                },
+                Finish::Needed if found == 0 => return Ok(rotated),
+                Finish::Needed => {}
             }
         }
-        keys.finish_rotation(account).await?;
-        store.forget_old_keys(account).await?;
-        rotated.finished = true;
-        Ok(rotated)
     }
 
     /// How many rows went from the old key to the new one, and how many do not open.

@@ -36,15 +36,11 @@ impl Outbox {
             self.finish_leaving(account).await?;
         }
         let before = keys.state(account).state;
-        let record = || async {
-            let (id, encrypted_rows) = store.key_record(account).await?;
-            Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
-        };
         let keep = |id: KeyId| store.keep_key(account, id.0, self.now());
-        let key = keys.get(account, record, keep).await;
+        let key = keys.get(account, || self.key_record(account), keep).await;
         let after = keys.state(account).state;
         if key.is_ok() && keys.is_rotating(account) {
-            self.finish_rotation(account);
+            self.take_up_rotation(account);
         }
         if before != after {
             self.status_changed();
@@ -54,6 +50,12 @@ impl Outbox {
             }
         }
         key
+    }
+
+    /// What the database says of the account's key.
+    pub(super) async fn key_record(&self, account: &str) -> Result<KeyRecord> {
+        let (id, encrypted_rows) = self.parts().store.key_record(account).await?;
+        Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
     }
 
     /// The key in place of one that is gone, if the account is still the current one.

@@ -59,7 +59,7 @@ impl Store {
         self.write(Rewrap { from, to, rows }, super::Command::Rewrap).await
     }
 
-    /// Forgets the keys of the account that no row refers to and that are not the current one.
+    /// Forgets the keys of the account that no row refers to and that are not the current one: nothing is written under them any more.
     pub async fn forget_old_keys(&self, account: &str) -> Result<()> {
         self.write(account.to_owned(), super::Command::ForgetKeys).await
     }
@@ -89,10 +89,13 @@ pub(super) async fn rewrap(tx: &mut Tx<'_>, Rewrap { from, to, rows }: &Rewrap) 
 }
 
 pub(super) fn forget_keys(batch: &mut Batch, account: &str) {
-    batch.push(
-        "DELETE FROM keys WHERE account = ? AND current = 0 AND NOT EXISTS (SELECT 1 FROM payloads p JOIN entries e ON e.seq = p.seq \
-             WHERE p.key_id = keys.key_id AND e.account = keys.account) \
-             AND NOT EXISTS (SELECT 1 FROM watch_keys w WHERE w.account = keys.account AND w.key_id = keys.key_id)",
-    );
-    batch.bind(account.to_owned());
+    // What was sealed under one of them and comes late is refused, and sealed again.
+    for forget in ["INSERT OR IGNORE INTO gone_keys (key_id) SELECT key_id FROM keys", "DELETE FROM keys"] {
+        batch.push(&format!(
+            "{forget} WHERE account = ? AND current = 0 AND NOT EXISTS (SELECT 1 FROM payloads p JOIN entries e ON e.seq = p.seq \
+                 WHERE p.key_id = keys.key_id AND e.account = keys.account) \
+                 AND NOT EXISTS (SELECT 1 FROM watch_keys w WHERE w.account = keys.account AND w.key_id = keys.key_id)",
+        ));
+        batch.bind(account.to_owned());
+    }
 }

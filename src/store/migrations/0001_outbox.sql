@@ -25,7 +25,8 @@ CREATE TABLE leaving (
     since      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Keys of accounts that left. Another process may still have one in memory: nothing is written under it any more.
+-- Keys of accounts that left, and those that a rotation is done with. Another process may still have one in memory: nothing is written under
+-- it any more.
 CREATE TABLE gone_keys (key_id BLOB PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Where an account has had credentials that only the app can give: without them nothing of it is sent there. Never the credentials.
