@@ -140,6 +140,18 @@ impl Drain {
         place.stage = Stage::Settling(Box::new(judgement));
     }
 
+    /// What came back before something outside changed waits no longer for it than what is settled already.
+    pub(super) fn nudge_settling(&mut self, now: Duration) {
+        for (seq, place) in &mut self.places {
+            if let Stage::Settling(judgement) = &mut place.stage
+                && let Next::Wait { due, floor } = &mut judgement.next
+            {
+                *due = now.max(*floor);
+                self.parts.board.post_backoff(*seq, Some(Backoff::Until(*due)));
+            }
+        }
+    }
+
     fn settled(&mut self, seq: i64) {
         let Some(Place { head, attempt, stage: Stage::Settling(judgement) }) = self.places.remove(&seq) else { return };
         if attempt.upload {

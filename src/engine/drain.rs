@@ -321,6 +321,7 @@ impl Drain {
         self.nudge_due = None;
         self.rules.nudge(now);
         self.waits.nudge(now);
+        self.nudge_settling(now);
     }
 
     /// Entries whose own backoff is over line up again.

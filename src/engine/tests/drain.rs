@@ -20,8 +20,10 @@ use crate::{
     outbox::{self, EnqueueOptions, Outbox, Payload},
     store::{Head, Store},
     transport::{Delivery, Learned, Outcome, Request, Transport, credentials::Credentials},
-    wake::WakeSignal,
+    wake::{Wake, WakeSignal},
 };
+
+use super::line::Still;
 
 /// A server that takes everything, and counts.
 #[derive(Default)]
@@ -203,4 +205,36 @@ async fn nothing_that_another_copy_of_the_database_may_have_sent_is_claimed_besi
     tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("it ends in a state that says why");
     assert_eq!(bench.server.payments.load(Ordering::SeqCst), 0, "its endpoint allows no second time");
     assert_eq!(bench.outbox.get(once).await.unwrap().reason, Some(Reason::OutcomeUnknown));
+}
+
+/// A server that fails, and counts.
+#[derive(Default)]
+struct Failing {
+    asked: AtomicU64,
+}
+
+impl Transport for Failing {
+    fn deliver(&self, _request: Request) -> Delivery<'_> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Outcome::Retry { status: 500, floor: None }.into() })
+    }
+}
+
+#[tokio::test]
+async fn a_wake_that_comes_while_a_failure_is_on_its_way_to_the_disk_ends_its_backoff_too() {
+    // No backoff ends by itself.
+    let mut bench = bench_on(Failing::default(), Arc::new(Still::default())).await;
+    bench.drain.take_over().await.unwrap();
+    bench.form().await;
+    while bench.drain.settles.is_empty() {
+        bench.drain.turn().await;
+    }
+    assert_eq!(bench.server.asked.load(Ordering::SeqCst), 1);
+    bench.parts.wake.wake(Wake::Network);
+    let again = async {
+        while bench.server.asked.load(Ordering::SeqCst) < 2 {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), again).await.expect("it is sent again");
 }

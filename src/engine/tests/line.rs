@@ -73,7 +73,7 @@ impl Transport for Reluctant {
 
 /// A clock that stands still between two turns of the loop.
 #[derive(Default)]
-struct Still(AtomicU64);
+pub(super) struct Still(AtomicU64);
 
 impl Still {
     fn advance(&self, by: Duration) {
