@@ -20,7 +20,7 @@ export const rules = {
     // Parts.
     store: ['entry', 'error'],
     spool: ['entry', 'error'],
-    roots: ['error'],
+    roots: ['entry', 'error'],
     transfers: ['entry', 'error'],
     transport: ['entry', 'config', 'error'],
     // What outbox and engine share, since they never name each other.

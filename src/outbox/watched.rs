@@ -12,9 +12,9 @@ use super::{
     watch::{Names, Plan, of_delete, tells_names},
 };
 use crate::{
-    entry::Action,
+    entry::{Action, Mark},
     error::{Error, Result},
-    store::{Mark, NewWatched, Watched},
+    store::{NewWatched, Watched},
     wake::Wake,
 };
 

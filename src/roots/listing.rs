@@ -6,23 +6,13 @@ use cap_fs_ext::MetadataExt as _;
 use cap_std::fs::{Dir, Metadata};
 
 use super::{Folder, walk::Own};
-use crate::error::{Error, Result};
+use crate::{
+    entry::Mark,
+    error::{Error, Result},
+};
 
 /// Folders in folders in folders: what is deeper is not looked at.
 const DEEPEST: usize = 64;
-
-/// How the system tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Its number on its disk.
-    pub file: u64,
-    /// Its size.
-    pub bytes: u64,
-    /// When it was written, in nanoseconds since 1970.
-    pub modified: i64,
-    /// When anything of it was changed, in nanoseconds since 1970; 0 where the system does not say.
-    pub changed: i64,
-}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -37,15 +27,9 @@ pub struct Listing {
     pub unnamed: u64,
 }
 
-impl Mark {
-    pub(super) fn of(found: &Metadata) -> Self {
-        Self { file: found.ino(), bytes: found.len(), modified: modified(found), changed: changed(found) }
-    }
-
-    /// Whether it is the same file with the same content, although it may be called otherwise by now: that changes `changed`.
-    pub fn is_same_content(&self, other: &Self) -> bool {
-        (self.file, self.bytes, self.modified) == (other.file, other.bytes, other.modified)
-    }
+/// What the system says of a file.
+pub(super) fn mark(found: &Metadata) -> Mark {
+    Mark { file: found.ino(), bytes: found.len(), modified: modified(found), changed: changed(found) }
 }
 
 fn modified(found: &Metadata) -> i64 {
@@ -139,7 +123,7 @@ impl Search<'_> {
             into.incomplete |= listed.is_err();
         } else if found.is_file() {
             if (self.wanted)(path, false) {
-                into.files.push((path.to_owned(), Mark::of(found)));
+                into.files.push((path.to_owned(), mark(found)));
             } else {
                 into.others.push(path.to_owned());
             }

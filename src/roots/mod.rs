@@ -29,11 +29,13 @@ use self::{
     pattern::{Patterns, Place},
     walk::Own,
 };
-use crate::error::{Error, Result};
+use crate::{
+    entry::Mark,
+    error::{Error, Result},
+};
 
 pub use self::{
     folder::Folder,
-    listing::Mark,
     pattern::VARIABLES,
     take::{Take, is_aside},
 };

@@ -7,8 +7,11 @@ use cap_fs_ext::DirExt as _;
 use cap_std::fs::Dir;
 use uuid::Uuid;
 
-use super::{Folder, Mark, Opened, walk::Own};
-use crate::error::{Error, Result};
+use super::{Folder, Opened, walk::Own};
+use crate::{
+    entry::Mark,
+    error::{Error, Result},
+};
 
 /// How the folders are called in which a file is looked at. A kill in the middle leaves one behind.
 const ASIDE: &str = ".storage-sync-";

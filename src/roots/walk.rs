@@ -9,7 +9,8 @@ use cap_std::{
 };
 
 use super::{
-    Mark, Opened,
+    Opened,
+    listing::mark,
     pattern::{Place, canonical},
 };
 use crate::error::{Error, Result};
@@ -80,7 +81,7 @@ impl Own {
         if opened.nlink() > 1 && self.holds(&opened)? {
             return Err(ours());
         }
-        let mark = Mark::of(&opened);
+        let mark = mark(&opened);
         Ok(Opened { file: file.into_std(), name: name.to_owned(), mark })
     }
 

@@ -66,7 +66,7 @@ pub use self::{
         Loaded, LoadedFile, NewEntry, NewFile, Opened, Parent, Promoted, Row, Salvage, SealedPayload, Settle, Taught,
         Thing, Verdict,
     },
-    watched::{Mark, NewWatched, WatchKey, WatchRow, Watched, WatchedCount},
+    watched::{NewWatched, WatchKey, WatchRow, Watched, WatchedCount},
 };
 use crate::{
     entry::{Change, Counts, Known, State},

@@ -9,7 +9,10 @@ use super::{
     sql::{Batch, get, get_id, get_key_id, get_u64, places, rows},
     tx::Tx,
 };
-use crate::error::{Error, Result};
+use crate::{
+    entry::Mark,
+    error::{Error, Result},
+};
 
 /// Rows of one statement.
 const CHUNK: usize = 500;
@@ -42,19 +45,6 @@ pub struct WatchRow {
     pub sealed: Vec<u8>,
     /// What the system called the folder when it was last looked at.
     pub folder: Option<Vec<u8>>,
-}
-
-/// How the system tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Its number on its disk.
-    pub file: u64,
-    /// Its size.
-    pub bytes: u64,
-    /// When it was written, in nanoseconds since 1970; compared and not ordered.
-    pub modified: i64,
-    /// When anything of it was changed, in the same way; 0 where the system does not say.
-    pub changed: i64,
 }
 
 /// A file as it was enqueued last.

@@ -4,7 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::roots::{Folder, Mark, Take};
+use crate::{
+    entry::Mark,
+    roots::{Folder, Take},
+};
 
 fn listed(folder: &Folder, recursive: bool) -> Vec<String> {
     let listing = folder.list(recursive, &|_, _| true).unwrap();

@@ -1,7 +1,10 @@
 //! Watched folders and their files.
 
 use super::*;
-use crate::store::{Mark, NewWatched, WatchKey, WatchRow, Watched, WatchedCount};
+use crate::{
+    entry::Mark,
+    store::{NewWatched, WatchKey, WatchRow, Watched, WatchedCount},
+};
 
 fn key(account: &str) -> WatchKey {
     WatchKey { account: account.into(), id: Uuid::now_v7(), key_id: [7; 16], wrapped_key: vec![1, 2, 3] }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     outbox::{FoundFile, Plan},
     roots::Folder as Opened,
-    store::{Mark, Watched},
+    store::Watched,
 };
 
 /// So much of a file is read at once to see whether it is the same.
@@ -39,7 +39,7 @@ pub(super) async fn enqueue(
     let owned = plan.clone();
     let opened = blocking(move || {
         let mut opened = folder.open_file(&path)?;
-        if stored(opened.mark) != mark {
+        if opened.mark != mark {
             return Ok(None);
         }
         let same = match known {
@@ -78,15 +78,4 @@ pub(super) fn sha256(file: &mut impl Read) -> Result<[u8; 32]> {
             Err(error) => return Err(Error::io("reading the file", error)),
         }
     }
-}
-
-/// As the database keeps it.
-pub(super) fn stored(mark: crate::roots::Mark) -> Mark {
-    let crate::roots::Mark { file, bytes, modified, changed } = mark;
-    Mark { file, bytes, modified, changed }
-}
-
-pub(super) fn of_disk(mark: Mark) -> crate::roots::Mark {
-    let Mark { file, bytes, modified, changed } = mark;
-    crate::roots::Mark { file, bytes, modified, changed }
 }

@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use super::{
     Parts,
-    file::{self, One, of_disk, sha256, stored},
+    file::{self, One, sha256},
     hints::Told,
     looks::{Looks, Patience, Seen, Sight, Tag, Work},
     names::{Wanted, left_behind},
 };
 use crate::{
-    entry::{Change, State, WatchState},
+    entry::{Change, Mark, State, WatchState},
     error::{Error, Result},
     outbox::{AfterAck, Plan},
     roots::{Folder as Opened, Take},
@@ -218,8 +218,7 @@ impl Folder {
                     tracing::warn!(code = error.code(), "a file that a kill left behind could not be put back yet");
                 }
             }
-            let seen =
-                |(path, mark): (String, crate::roots::Mark)| Seen { tag: plan.tag(&path), mark: stored(mark), path };
+            let seen = |(path, mark): (String, Mark)| Seen { tag: plan.tag(&path), mark, path };
             let sight = Sight {
                 files: listing.files.into_iter().map(seen).collect(),
                 others: listing.others.iter().map(|path| plan.tag(path)).collect(),
@@ -303,7 +302,7 @@ impl Folder {
             let (folder, plan) = (Arc::clone(folder), self.plan.clone());
             let done = blocking(move || {
                 let take = plan.sealed.move_to.as_deref().map_or(Take::Delete, Take::Move);
-                folder.take(&path, take, of_disk(mark), &|mut opened| Ok(plan.hash(&sha256(&mut opened.file)?) == hash))
+                folder.take(&path, take, mark, &|mut opened| Ok(plan.hash(&sha256(&mut opened.file)?) == hash))
             });
             match done.await {
                 Ok(true) => taken.push(tag),

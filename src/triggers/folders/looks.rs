@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::store::{Mark, Watched};
+use crate::{entry::Mark, store::Watched};
 
 /// The keyed hash of a file's path.
 pub(super) type Tag = [u8; 32];

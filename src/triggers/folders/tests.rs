@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::looks::{Looks, Patience, Seen, Sight, Work};
-use crate::store::{Mark, Watched};
+use crate::{entry::Mark, store::Watched};
 
 const QUIET: Duration = Duration::from_secs(2);
 const PATIENCE: Patience = Patience { quiet: QUIET, longest: Duration::from_secs(300) };
