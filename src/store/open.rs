@@ -141,7 +141,13 @@ pub(super) async fn verify(connection: &mut SqliteConnection) -> Result<(), Faul
 /// Connections that only read.
 pub(super) fn pool(folder: &Path) -> SqlitePool {
     let options = options(&folder.join(files::DATABASE)).read_only(true);
-    SqlitePoolOptions::new().max_connections(READERS).idle_timeout(None).max_lifetime(None).connect_lazy_with(options)
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A file in this process does not go away between two questions; to ask whether it did costs a switch of threads for each.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
 }
 
 fn options(database: &Path) -> SqliteConnectOptions {

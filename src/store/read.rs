@@ -9,7 +9,7 @@ use super::{
     FormerKey, Head, Loaded, LoadedFile, Row, SealedPayload, Store, Thing,
     fault::Fault,
     spooled,
-    sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, places},
+    sql::{Answers, Batch, get, get_id, get_key_id, get_optional_id, get_u32, get_u64, padded, places},
 };
 use crate::{
     entry::{Action, Applied, Counts, Entry, Queue, Reason, State},
@@ -94,11 +94,12 @@ impl Store {
                  FROM entries e JOIN payloads p ON p.seq = e.seq LEFT JOIN lanes l ON l.lane = e.lane LEFT JOIN requests r ON r.seq = e.seq \
                       LEFT JOIN files f ON f.seq = e.seq \
                  WHERE e.seq IN ({}) AND e.state = 'pending' AND e.head = 1 AND e.unmet = 0 ORDER BY e.seq",
-                places(seqs.len())
+                places(padded(seqs.len()))
             ));
             for seq in seqs {
                 batch.bind(*seq);
             }
+            batch.bind_nothing(padded(seqs.len()) - seqs.len());
         }
         if batch.is_empty() {
             return Ok(Vec::new());
