@@ -56,6 +56,9 @@ CREATE TEMP TRIGGER settling_acked INSTEAD OF INSERT ON settling WHEN NEW.verdic
         WHERE seq = NEW.seq AND state = 'inflight';
 END;
 CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq IS NOT NULL AND NEW.verdict <> 'acked' BEGIN
+    -- Claimed only to be settled: no server can have heard of its revision, and its request was never sealed.
+    UPDATE entries SET revision = NULL WHERE seq = NEW.seq AND state = 'inflight'
+        AND EXISTS (SELECT 1 FROM requests r WHERE r.seq = NEW.seq AND length(r.sealed) <= 1);
     -- The server may hold our revision now.
     UPDATE lanes SET revision = max(revision, coalesce((SELECT revision FROM entries WHERE seq = NEW.seq), 0))
         WHERE NEW.verdict NOT IN ('unsent', 'unsent again')
@@ -70,8 +73,7 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
     INSERT OR IGNORE INTO former_keys (seq, suffix, generation, revision)
         SELECT e.seq, e.key_suffix, p.generation, e.revision FROM entries e JOIN payloads p ON p.seq = e.seq
         WHERE NEW.verdict IN ('not applied', 'rebase') AND e.seq = NEW.seq AND e.state = 'inflight' AND e.revision IS NOT NULL;
-    -- An empty one was never sealed: its entry was claimed only to be settled.
-    DELETE FROM requests WHERE (NEW.verdict IN ('unsent', 'not applied', 'rebase', 'lost', 'conflict') OR sealed = x'') AND seq = NEW.seq
+    DELETE FROM requests WHERE (NEW.verdict IN ('unsent', 'not applied', 'rebase', 'lost', 'conflict') OR length(sealed) <= 1) AND seq = NEW.seq
         AND EXISTS (SELECT 1 FROM entries WHERE seq = NEW.seq AND state = 'inflight');
     UPDATE entries SET
             state = CASE NEW.verdict WHEN 'failed' THEN 'failed' WHEN 'conflict' THEN 'failed' WHEN 'lost' THEN 'superseded'

@@ -205,6 +205,14 @@ async fn nothing_that_another_copy_of_the_database_may_have_sent_is_claimed_besi
     tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("it ends in a state that says why");
     assert_eq!(bench.server.payments.load(Ordering::SeqCst), 0, "its endpoint allows no second time");
     assert_eq!(bench.outbox.get(once).await.unwrap().reason, Some(Reason::OutcomeUnknown));
+    bench.outbox.retry(once, true).await.unwrap();
+    let acked = async {
+        while bench.state(once).await != State::Acked {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent once somebody says so");
+    assert_eq!(bench.server.payments.load(Ordering::SeqCst), 1);
 }
 
 /// A server that fails, and counts.

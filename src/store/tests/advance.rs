@@ -234,3 +234,25 @@ async fn what_is_done_without_asking_the_server_teaches_nothing_of_it() {
     let loaded = fixture.loaded(next).await;
     assert_eq!((loaded.lane_revision, loaded.lane_seen, loaded.thing), (0, 0, Thing::Unknown));
 }
+
+#[tokio::test]
+async fn what_is_claimed_only_to_be_failed_has_used_no_revision_and_froze_no_request() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(latest("a")).await;
+    for possibly_sent in [false, true] {
+        let loaded = fixture.loaded(id).await;
+        let request = Some(vec![u8::from(possibly_sent)]);
+        let claim = Claim { seq: loaded.seq, generation: loaded.payload.generation, revision: 1, request };
+        assert_eq!(fixture.store.advance(vec![], vec![claim], NOW).await.unwrap().claimed, [loaded.seq]);
+        let (seq, verdict) = (loaded.seq, Verdict::Failed { reason: Reason::OutcomeUnknown, possibly_sent });
+        let settle = Settle { seq, status: None, error: None, attempted: false, verdict, restored: false };
+        fixture.store.advance(vec![settle], vec![], NOW).await.unwrap();
+        let only = Filter { ids: Some(vec![id]), ..Filter::default() };
+        assert_eq!(fixture.store.retry("", &only, true, NOW).await.unwrap(), [id]);
+        let loaded = fixture.loaded(id).await;
+        assert_eq!(
+            (loaded.revision, loaded.lane_revision, loaded.request, loaded.possibly_sent),
+            (None, 0, None, possibly_sent)
+        );
+    }
+}
