@@ -141,7 +141,7 @@ async fn the_key_of_the_next_rotation_which_another_process_has_begun_is_not_ove
     record.get(&keys, "").await.unwrap();
     let rotation = record.rotate(&keys).await;
     let (bytes, next) = a_key();
-    source.put("", Some([&bytes[..], &rotation.new.expose()[..]].concat()));
+    source.put("", Some([&bytes[..], rotation.new.expose()].concat()));
     for known in [rotation.new.id(), next] {
         record.now.lock().unwrap().id = Some(known);
         assert_eq!(record.finish(&keys, false).await, Finish::Needed);
