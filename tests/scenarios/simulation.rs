@@ -29,7 +29,7 @@ use self::{client::Client, net::Net, server::Mode, steps::Temper};
 use crate::dice::{Dice, number};
 
 /// Histories for each of the servers.
-const HISTORIES: u64 = 1000;
+const HISTORIES: u64 = 350;
 /// Steps of one history.
 const STEPS: u64 = 60;
 /// Databases to begin with, of as many devices: of equal revisions the device with the greater id wins.
