@@ -1,7 +1,7 @@
 //! The loop of the owner: takes wakes and answers, picks what may be next, commits claims and settlements together.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -78,6 +78,8 @@ pub(super) struct Drain {
     pub(super) settles: Vec<Settle>,
     pub(super) floors: Vec<(String, Duration)>,
     pub(super) key: KeyHold,
+    /// Ids of keys that were not known, for which the source was asked again.
+    pub(super) asked_for: HashSet<[u8; 16]>,
     pub(super) account: String,
     pub(super) base: Option<Url>,
     pub(super) paused: bool,
@@ -122,6 +124,7 @@ impl Drain {
             settles: Vec::new(),
             floors: Vec::new(),
             key: KeyHold::default(),
+            asked_for: HashSet::new(),
             account: String::new(),
             base: None,
             paused: false,
@@ -290,6 +293,7 @@ impl Drain {
         }
         if wakes.has(Wake::Keychain) || wakes.clears_backoff() {
             self.key.nudge();
+            self.asked_for.clear();
         }
         if wakes.has(Wake::Others) {
             self.parts.board.post_others();
@@ -428,7 +432,9 @@ impl Drain {
         if self.gathers() {
             return due.into_iter().chain(self.gather_until).min();
         }
-        let key = self.key.due().unwrap_or_default();
+        // Nobody asks for the key of an account that is leaving.
+        let asked = self.key.due().filter(|_| self.parts.board.may_send(&self.account));
+        let key = asked.unwrap_or_default();
         let mut earlier = |at: Duration| due = Some(due.map_or(at, |due: Duration| due.min(at)));
         for (kind, feed) in &self.feeds {
             let Some(origin) = self.rules.endpoints.get(kind).map(|endpoint| endpoint.origin.as_str()) else {
@@ -440,7 +446,7 @@ impl Drain {
             match self.rules.allowance(kind, origin, now) {
                 Allowance::None { until: Some(at) } => earlier(at.max(key)),
                 // Only the key holds it: a key that nobody needs is not asked for.
-                Allowance::Some(_) if self.key.due().is_some() => earlier(key),
+                Allowance::Some(_) if asked.is_some() => earlier(key),
                 _ => {}
             }
         }

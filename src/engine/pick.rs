@@ -109,6 +109,7 @@ impl Drain {
             self.stop_all_uploads();
             self.account = account;
             self.key = KeyHold::default();
+            self.asked_for.clear();
             self.announced.clear();
             self.rules.other_account();
         }
@@ -147,6 +148,10 @@ impl Drain {
                 return Err(error);
             }
         };
+        if self.asks_for_a_key_of(&rows) {
+            self.put_back(candidates);
+            return Ok(true);
+        }
         let before = self.claims.len();
         for candidate in candidates {
             // One that backed off belongs to whoever it was enqueued by; it is found again when that account is the current one.
@@ -355,6 +360,32 @@ impl Drain {
             };
             keys.get(&account, record, keep).await
         }));
+    }
+
+    /// Whether one is wrapped under a key that is not known here: another process may have made it since, so the source is asked again, once
+    /// until something outside changes.
+    fn asks_for_a_key_of(&mut self, rows: &[Loaded]) -> bool {
+        let keys = &self.parts.keys;
+        let unknown =
+            |row: &&Loaded| row.account == self.account && keys.of_id(&row.account, &row.payload.key_id).is_none();
+        let Some(id) = rows.iter().find(unknown).map(|row| row.payload.key_id) else { return false };
+        if keys.cached(&self.account).is_none() || !self.asked_for.insert(id) {
+            return false;
+        }
+        let (keys, store, account) = (keys.clone(), self.parts.store.clone(), self.account.clone());
+        self.key.ask(Box::pin(async move {
+            let record = || async {
+                let (id, encrypted_rows) = store.key_record(&account).await?;
+                Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
+            };
+            // Without an answer delivery goes on with the key that there is.
+            let refreshed = keys.refresh(&account, record).await;
+            match keys.cached(&account) {
+                Some(key) => Ok(key),
+                None => Err(refreshed.err().unwrap_or(Error::KeychainLocked)),
+            }
+        }));
+        true
     }
 
     pub(super) fn key_answered(&mut self, answer: Result<Arc<MasterKey>>) {

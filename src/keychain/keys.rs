@@ -51,6 +51,8 @@ pub(super) struct Account {
     key: Option<Arc<MasterKey>>,
     /// While a rotation is under way: keys that rows are still wrapped under, or that will be the next.
     pub(super) others: Vec<Arc<MasterKey>>,
+    /// Those others were read from the source, and nobody has taken the rotation up yet.
+    to_be_taken_up: bool,
     turn: Arc<Turn>,
 }
 
@@ -79,7 +81,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// The database says which one is current.
-    fn of(mut keys: Vec<Arc<MasterKey>>, current: KeyId) -> Option<Self> {
+    pub(super) fn of(mut keys: Vec<Arc<MasterKey>>, current: KeyId) -> Option<Self> {
         let at = keys.iter().position(|key| key.id() == current)?;
         let current = keys.remove(at);
         Some(Self { current, others: keys })
@@ -118,10 +120,16 @@ impl Keys {
         known.key.iter().chain(&known.others).find(|key| key.id().0 == *id).cloned()
     }
 
-    /// Whether a rotation was begun and not finished.
-    pub fn is_rotating(&self, account: &str) -> bool {
+    /// Whether a rotation that another run has begun is to be taken up: true once for whoever asks first.
+    pub fn is_to_be_taken_up(&self, account: &str) -> bool {
+        let begun = |known: &Account| known.to_be_taken_up;
         let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
-        accounts.get(account).is_some_and(|known| !known.others.is_empty())
+        if !accounts.get(account).is_some_and(begun) {
+            return false;
+        }
+        drop(accounts);
+        let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+        accounts.get_mut(account).is_some_and(|known| std::mem::take(&mut known.to_be_taken_up))
     }
 
     /// The cached key, without touching the source. This is the hot path.
@@ -167,8 +175,10 @@ impl Keys {
         turn.finished.fetch_add(1, Ordering::AcqRel);
         match outcome {
             Ok(ring) => {
-                let key = ring.current.clone();
+                let (key, begun) = (ring.current.clone(), !ring.others.is_empty());
                 self.note(account, KeyState::Ready, Some(ring));
+                let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+                accounts.entry(account.to_owned()).or_default().to_be_taken_up = begun;
                 Ok(key)
             }
             Err(Failure::Key(refusal)) => {
@@ -242,7 +252,7 @@ impl fmt::Debug for Keys {
 
 impl Default for Account {
     fn default() -> Self {
-        Self { state: KeyState::Unused, key: None, others: Vec::new(), turn: Arc::default() }
+        Self { state: KeyState::Unused, key: None, others: Vec::new(), to_be_taken_up: false, turn: Arc::default() }
     }
 }
 

@@ -129,7 +129,8 @@ impl Users {
     pub(super) fn alone(&self) -> bool {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = held.as_ref() else { return false };
-        let alone = file.try_lock().is_ok();
+        // Let go of first: a lock that is held is not turned into another one on every system.
+        let alone = file.unlock().is_ok() && file.try_lock().is_ok_and(|()| file.unlock().is_ok());
         // Nobody holds it alone but for such a look, so it is there again at once.
         alone & file.lock_shared().is_ok()
     }

@@ -36,8 +36,10 @@ pub enum Finish {
     Done,
     /// A call of this process still has one in its hands: in a moment it may not.
     InUse,
-    /// They are needed: another process has a key, or a row is wrapped under one.
+    /// A row is wrapped under one, or another rotation was begun.
     Needed,
+    /// Another process has a key, and may write under it.
+    Elsewhere,
 }
 
 impl Keys {
@@ -57,7 +59,7 @@ impl Keys {
         let _turn = turn.last.lock().await;
         let begun = async {
             let (flight, deadline) = self.alone_at_the_source().await?;
-            let mut keys = self.load_current_and_newer(account, record, deadline).await?;
+            let (mut keys, _) = self.load_known(account, record, deadline).await?;
             if keys.len() == 1 {
                 keys.insert(0, Arc::new(MasterKey::generate()));
                 self.shared.store(account, &keys, &flight, deadline).await?;
@@ -82,7 +84,7 @@ impl Keys {
         let _turn = turn.last.lock().await;
         let begun = async {
             let (_flight, deadline) = self.alone_at_the_source().await?;
-            let keys = self.load_current_and_newer(account, record, deadline).await?;
+            let (keys, _) = self.load_known(account, record, deadline).await?;
             let rotation = self.make_current(account, keys, keep).await?;
             Ok(Some(rotation).filter(|rotation| !rotation.old.is_empty()))
         };
@@ -112,9 +114,9 @@ impl Keys {
                 return Ok(Finish::InUse);
             }
             if !self.shared.users.alone() {
-                return Ok(Finish::Needed);
+                return Ok(Finish::Elsewhere);
             }
-            let mut keys = self.load_current_and_newer(account, record, deadline).await?;
+            let (mut keys, _) = self.load_known(account, record, deadline).await?;
             let current = keys.swap_remove(0);
             if self.cached(account).is_none_or(|cached| cached.id() != current.id()) {
                 // Somebody has begun another one.
@@ -131,19 +133,43 @@ impl Keys {
         finished.await.map_err(error)
     }
 
+    /// Reads again what the source has: another process may have made a key since this one had its own.
+    ///
+    /// # Errors
+    /// As [`Keys::get`]; what is known stays then.
+    pub async fn refresh<R, RF>(&self, account: &str, record: R) -> Result<()>
+    where
+        R: Fn() -> RF + Send,
+        RF: Future<Output = Result<KeyRecord>> + Send,
+    {
+        let turn = self.turn(account);
+        let _turn = turn.last.lock().await;
+        let read = async {
+            let (_flight, deadline) = self.alone_at_the_source().await?;
+            let (keys, current) = self.load_known(account, record, deadline).await?;
+            let ring = Ring::of(keys, current).ok_or(Failure::Key(Refusal::Mismatch))?;
+            // Nobody has had one here, or it was forgotten while the source answered: then it is asked for as ever.
+            if self.cached(account).is_some() {
+                self.note(account, KeyState::Ready, Some(ring));
+            }
+            Ok(())
+        };
+        read.await.map_err(error)
+    }
+
     async fn alone_at_the_source(&self) -> Result<(Flight, Instant), Failure> {
         let deadline = Instant::now() + self.shared.timeout;
         let flight = self.shared.lock.take(deadline).await.map_err(Failure::Other)?;
         Ok((flight.ok_or(Failure::Key(Refusal::Locked))?, deadline))
     }
 
-    /// What the source has, the newest first. The current one is among them, or nothing is done.
-    async fn load_current_and_newer<R, RF>(
+    /// What the source has, the newest first, and which of them is the current one.
+    async fn load_known<R, RF>(
         &self,
         account: &str,
         record: R,
         deadline: Instant,
-    ) -> Result<Vec<Arc<MasterKey>>, Failure>
+    ) -> Result<(Vec<Arc<MasterKey>>, KeyId), Failure>
     where
         R: Fn() -> RF + Send,
         RF: Future<Output = Result<KeyRecord>> + Send,
@@ -151,11 +177,11 @@ impl Keys {
         let recorded = record();
         let recorded = recorded.await.map_err(Failure::Other)?.id;
         let keys = self.shared.load(account, deadline).await?.ok_or(Failure::Key(Refusal::Missing))?;
-        if !keys.iter().any(|key| Some(key.id()) == recorded) {
-            return Err(Failure::Key(Refusal::Mismatch));
-        }
+        let current = recorded.filter(|recorded| keys.iter().any(|key| key.id() == *recorded));
+        let current = current.ok_or(Failure::Key(Refusal::Mismatch))?;
         // Those that are in memory, so that whoever has one of them in its hands is counted.
-        Ok(keys.into_iter().map(|key| self.of_id(account, &key.id().0).unwrap_or(key)).collect())
+        let keys = keys.into_iter().map(|key| self.of_id(account, &key.id().0).unwrap_or(key)).collect();
+        Ok((keys, current))
     }
 
     /// The first is the newest, whether it was made now or by a run that ended before the database knew.

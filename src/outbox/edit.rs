@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Outbox, Parts, payload::Payload, relations, seal, validate};
 use crate::{
-    cipher::Binding,
+    cipher::{Binding, MasterKey},
     entry::{Action, Entry, Reason, State},
     error::{Error, Result},
     store::{Choice, Edit, Row, SealedPayload},
@@ -84,7 +84,9 @@ impl Outbox {
             if !may_change(&entry, resolve) {
                 return Err(if resolve { not_contested(&entry) } else { not_edited(&entry) });
             }
-            let edit = self.edited(&account, &entry, &sealed, &payload, resolve).await?;
+            // Held until the row is written: a rotation waits for whoever still writes under the old key.
+            let master = self.master_key(&account).await?;
+            let edit = self.edited(&account, &master, &entry, &sealed, &payload, resolve).await?;
             if self.parts().store.edit(edit, self.now()).await? {
                 self.wake(Wake::Retry).await;
                 return Ok(());
@@ -97,17 +99,17 @@ impl Outbox {
     async fn edited(
         &self,
         account: &Arc<str>,
+        master: &MasterKey,
         entry: &Entry,
         sealed: &SealedPayload,
         payload: &Payload,
         resolve: bool,
     ) -> Result<Edit> {
         let Entry { id, kind, key, .. } = entry;
-        let Parts { settings, keys, .. } = self.parts();
+        let Parts { settings, .. } = self.parts();
         let payload_version = validate::replacement(settings, kind, payload)?;
-        let master = self.master_key(account).await?;
         // The one that its data key is wrapped under, which a rotation may not have done with.
-        let before = keys.of_id(account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
+        let before = self.key_of(account, &sealed.key_id).await?;
         let (content_type, generation) = (entry.content_type.as_str(), sealed.generation);
         let old = Binding { account, id: *id, kind, key: key.as_deref(), content_type, generation };
         let params = seal::params(&before, &old, sealed)?;
@@ -117,7 +119,7 @@ impl Outbox {
         Ok(Edit {
             account: account.to_string(),
             id: *id,
-            payload: seal::reseal((&before, &master), &old, &new, sealed, payload)?,
+            payload: seal::reseal((&before, master), &old, &new, sealed, payload)?,
             content_type: payload.content_type().to_owned(),
             bytes: payload.as_bytes().len() as u64,
             payload_version,

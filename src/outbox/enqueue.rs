@@ -152,7 +152,12 @@ impl Outbox {
             for (checked, answer) in left.into_iter().zip(answers) {
                 match answer {
                     Inserted::New => fresh.push(checked),
-                    Inserted::Exists(existing) => same(keys, &existing, account, checked)?,
+                    Inserted::Exists(existing) => {
+                        if *existing.account == **account {
+                            drop(self.key_of(account, &existing.key_id).await?);
+                        }
+                        same(keys, &existing, account, checked)?;
+                    }
                 }
             }
             left = fresh;

@@ -104,8 +104,7 @@ impl Outbox {
         if sealed.body.is_empty() {
             return Err(super::query::gone(entry));
         }
-        drop(self.master_key(&account).await?);
-        let master = self.parts().keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
+        let master = self.key_of(&account, &sealed.key_id).await?;
         let record = opened(&master, &account, entry, &sealed, &file)?;
         Ok(FileInfo {
             name: record.name,
@@ -152,18 +151,23 @@ impl Outbox {
                 let existing = self.existing(account, asked.id).await?;
                 // It went while the file was read.
                 let Some(existing) = existing else { return Err(Error::NotFound(asked.id)) };
-                return self.same_file(account, &existing, &asked, &record);
+                return self.same_file(account, &existing, &asked, &record).await;
             }
         };
         let (spooled, key) = spooled.unzip();
         record.spooled = key.map(|key| (key, Chunks::SIZE));
         let entry = asked.sealed(&master, account, &record, body.as_ref(), spooled.as_ref());
-        match self.insert_file(entry, spooled).await? {
+        let inserted = self.insert_file(entry, spooled).await;
+        if matches!(inserted, Err(Error::SignedOut)) {
+            // Its key is worth nothing any more: whoever tries again gets another one.
+            drop(self.other_master_key(account).await);
+        }
+        match inserted? {
             Inserted::New => {
                 self.wake(Wake::Enqueued).await;
                 Ok(())
             }
-            Inserted::Exists(existing) => self.same_file(account, &existing, &asked, &record),
+            Inserted::Exists(existing) => self.same_file(account, &existing, &asked, &record).await,
         }
     }
 
@@ -176,7 +180,11 @@ impl Outbox {
             let refused = match &answer {
                 Ok(answers) => !matches!(answers.first(), Some(Inserted::New)),
                 Err(
-                    Error::QuotaReached { .. } | Error::IdConflict(_) | Error::InvalidArgument(_) | Error::DiskFull,
+                    Error::QuotaReached { .. }
+                    | Error::IdConflict(_)
+                    | Error::InvalidArgument(_)
+                    | Error::DiskFull
+                    | Error::SignedOut,
                 ) => true,
                 // Whether the row is there is not known: if it is not, the next start removes the file.
                 Err(_) => false,
@@ -205,7 +213,7 @@ impl Outbox {
         }))
     }
 
-    fn same_file(
+    async fn same_file(
         &self,
         account: &str,
         existing: &crate::store::Existing,
@@ -214,6 +222,9 @@ impl Outbox {
     ) -> Result<()> {
         let Asked { kind, said, options, .. } = asked;
         let named = (account, *kind, said.content_type.as_str());
+        if *existing.account == *account {
+            drop(self.key_of(account, &existing.key_id).await?);
+        }
         if seal::is_same(&self.parts().keys, existing, named, &seal::Content::File(record), options)? {
             return Ok(());
         }

@@ -98,8 +98,7 @@ impl Outbox {
                 row.entry.bytes
             )));
         }
-        drop(self.master_key(&account).await?);
-        let master = self.parts().keys.of_id(&account, &sealed.key_id).ok_or(Error::KeyMismatch)?;
+        let master = self.key_of(&account, &sealed.key_id).await?;
         let Entry { kind, key, content_type, .. } = &row.entry;
         let binding =
             Binding { account: &account, id, kind, key: key.as_deref(), content_type, generation: sealed.generation };

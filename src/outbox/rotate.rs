@@ -108,6 +108,7 @@ impl Outbox {
                     Some(pause) => tokio::time::sleep(Duration::from_millis(pause)).await,
                     None => return Ok(rotated),
                 },
+                Finish::Elsewhere => return Ok(rotated),
                 Finish::Needed if found == 0 => return Ok(rotated),
                 Finish::Needed => {}
             }

@@ -29,6 +29,10 @@ impl Outbox {
     pub(super) async fn master_key(&self, account: &str) -> Result<Arc<MasterKey>> {
         let Parts { store, keys, .. } = self.parts();
         if let Some(key) = keys.cached(account) {
+            if keys.is_to_be_taken_up(account) {
+                // The engine had it from the source.
+                self.take_up_rotation(account);
+            }
             return Ok(key);
         }
         if store.is_leaving(account).await? {
@@ -39,7 +43,7 @@ impl Outbox {
         let keep = |id: KeyId| store.keep_key(account, id.0, self.now());
         let key = keys.get(account, || self.key_record(account), keep).await;
         let after = keys.state(account).state;
-        if key.is_ok() && keys.is_rotating(account) {
+        if key.is_ok() && keys.is_to_be_taken_up(account) {
             self.take_up_rotation(account);
         }
         if before != after {
@@ -50,6 +54,17 @@ impl Outbox {
             }
         }
         key
+    }
+
+    /// The master key of that id: the current one, one that a rotation has not done with, or one that another process has made since.
+    pub(super) async fn key_of(&self, account: &str, id: &[u8; 16]) -> Result<Arc<MasterKey>> {
+        let keys = &self.parts().keys;
+        drop(self.master_key(account).await?);
+        if let Some(key) = keys.of_id(account, id) {
+            return Ok(key);
+        }
+        keys.refresh(account, || self.key_record(account)).await?;
+        keys.of_id(account, id).ok_or(Error::KeyMismatch)
     }
 
     /// What the database says of the account's key.

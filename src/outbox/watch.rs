@@ -216,7 +216,7 @@ impl Outbox {
 
     /// The account's key for names, made if there is none.
     async fn names(&self, account: &str) -> Result<Arc<Names>> {
-        let Parts { store, keys, .. } = self.parts();
+        let store = &self.parts().store;
         let mut master = self.master_key(account).await?;
         let mut again = false;
         let key = loop {
@@ -232,7 +232,7 @@ impl Outbox {
                 kept => drop(kept?),
             }
         };
-        let master = keys.of_id(account, &key.key_id).ok_or(Error::KeyMismatch)?;
+        let master = self.key_of(account, &key.key_id).await?;
         let data = master.unwrap(&key.wrapped_key, &Names::binding(account, key.id, ""));
         Ok(Arc::new(Names { data: data.map_err(|_| Error::Undecryptable(key.id))? }))
     }

@@ -253,6 +253,11 @@ pub(super) fn set(batch: &mut Batch, setting: &Setting) {
         Setting::KeyIsGone(account) => {
             batch.push("UPDATE leaving SET forget_key = 0 WHERE account = ?");
             batch.bind(account.clone());
+            // One that was made while the account was leaving went with the others.
+            batch.push("INSERT OR IGNORE INTO gone_keys (key_id) SELECT key_id FROM keys WHERE account = ?");
+            batch.bind(account.clone());
+            batch.push("DELETE FROM keys WHERE account = ?");
+            batch.bind(account.clone());
         }
         Setting::Credentials { account, origin, given } => {
             batch.push(if *given {

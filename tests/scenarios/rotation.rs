@@ -13,7 +13,7 @@ use serde_json::json;
 use tauri_plugin_storage_sync::{
     AppKey, InsecureKeyFile, KeySource,
     testing::keychain::testing::MemoryKeys,
-    testing::outbox::{Outbox, Payload},
+    testing::outbox::{EnqueueOptions, Outbox, Payload},
 };
 use uuid::Uuid;
 
@@ -95,6 +95,44 @@ async fn the_old_key_stays_while_another_process_could_still_write_under_it() {
     tokio::time::timeout(Duration::from_secs(60), done).await.expect("the rotation is finished");
     assert_eq!(payload_of(&alone.outbox, late).await, r#"{"late":true}"#);
     alone.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_process_has_wrapped_under_a_new_key_is_read_and_delivered() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let owner = Setup::new(folder.path(), impatient(&backend)).keys(&keys).start().await;
+    owner.outbox.pause().await.unwrap();
+    let own = owner.enqueue("note", None, json!({ "n": 1 })).await;
+    let other = Setup::new(folder.path(), impatient(&backend)).keys(&keys).open().await;
+    let theirs = other.enqueue("note", None, json!({ "n": 2 })).await;
+    other.outbox.rotate_key().await.unwrap();
+    let late = other.enqueue("note", None, json!({ "n": 3 })).await;
+    owner.outbox.resume().await.unwrap();
+    for id in [own, theirs, late] {
+        owner.acked(id).await;
+        assert_eq!(times_applied(&backend, id), 1);
+    }
+    other.stop().await;
+    owner.stop().await;
+}
+
+#[tokio::test]
+async fn what_another_process_has_wrapped_under_a_new_key_is_shown_changed_and_known_again() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let open = async || Setup::new(folder.path(), impatient(&backend)).keys(&keys).open().await;
+    let (first, second) = (open().await, open().await);
+    let id = first.enqueue("form", Some("a"), json!({ "title": "a house" })).await;
+    second.enqueue("note", None, json!(1)).await;
+    second.outbox.rotate_key().await.unwrap();
+    assert_eq!(payload_of(&first.outbox, id).await, r#"{"title":"a house"}"#);
+    second.stop().await;
+    let again = open().await;
+    again.outbox.rotate_key().await.unwrap();
+    let options = EnqueueOptions { id: Some(id), key: Some("a".into()), ..EnqueueOptions::default() };
+    let same = Payload::json(&json!({ "title": "a house" })).unwrap();
+    assert_eq!(first.outbox.enqueue("form", same, options).await.unwrap().id, id);
+    first.stop().await;
+    again.stop().await;
 }
 
 #[tokio::test]

@@ -41,6 +41,10 @@ impl<From: KeySource, To: KeySource> KeySource for Moved<From, To> {
         }
         // An old source that cannot answer now may have the key: the new one must not get another meanwhile.
         let Some(key) = self.from.load(account)? else { return Ok(None) };
+        // It may have waited for an answer for long: what the new one has by now is newer.
+        if let Some(newer) = self.to.load(account)? {
+            return Ok(Some(newer));
+        }
         self.to.store(account, &key)?;
         let kept = self.to.load(account)?;
         if kept.as_ref() != Some(&key) {

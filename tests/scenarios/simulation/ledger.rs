@@ -285,9 +285,10 @@ impl Ledger {
                 .is_none_or(|entry| matches!(entry.state, State::Pending | State::Inflight | State::Failed));
             let lost = promise.beaten && before.get(id).is_some_and(|entry| entry.lost);
             if live && !lost && !promise.acked && promise.fate == Fate::Kept {
-                promise.open = true;
+                // The copy may have sent it again under its key, also after a refusal.
+                (promise.open, promise.spent) = (true, false);
                 if let Some(claim) = &mut promise.claim {
-                    claim.open = true;
+                    (claim.open, claim.spent) = (true, false);
                 }
             }
         }
