@@ -102,9 +102,13 @@ impl Outbox {
             Zeroizing::new(serde_json::to_vec(&sealed).map_err(|_| Error::argument("it cannot be written down"))?);
         let binding = Names::binding(&account, id, &options.kind);
         let boxed = names.data.seal(Part::Watch, &binding, &plain);
-        // What is in folders that are not looked into any more is not gone.
+        // What is in folders that are not looked into any more is not gone, nor is what was taken from there once the server had it.
         let anew = match rows.into_iter().find(|row| row.id == id) {
-            Some(row) => Plan::open(&account, &names, row)?.sealed.recursive && !sealed.recursive,
+            Some(row) => {
+                let before = Plan::open(&account, &names, row)?.sealed;
+                let kept = |sealed: &Sealed| sealed.after_ack == AfterAck::Keep;
+                before.recursive && !sealed.recursive || !kept(&before) && kept(&sealed)
+            }
             None => false,
         };
         let row = WatchRow { id, account: account.to_string(), kind: options.kind, tag, sealed: boxed, folder: None };

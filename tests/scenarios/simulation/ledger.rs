@@ -285,10 +285,9 @@ impl Ledger {
                 .is_none_or(|entry| matches!(entry.state, State::Pending | State::Inflight | State::Failed));
             let lost = promise.beaten && before.get(id).is_some_and(|entry| entry.lost);
             if live && !lost && !promise.acked && promise.fate == Fate::Kept {
-                // The copy may have sent it again under its key, also after a refusal.
-                (promise.open, promise.spent) = (true, false);
+                promise.open = true;
                 if let Some(claim) = &mut promise.claim {
-                    (claim.open, claim.spent) = (true, false);
+                    claim.open = true;
                 }
             }
         }
