@@ -1,7 +1,7 @@
 //! The loop of the owner: takes wakes and answers, picks what may be next, commits claims and settlements together.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -78,8 +78,8 @@ pub(super) struct Drain {
     pub(super) settles: Vec<Settle>,
     pub(super) floors: Vec<(String, Duration)>,
     pub(super) key: KeyHold,
-    /// Ids of keys that were not known, for which the source was asked again.
-    pub(super) asked_for: HashSet<[u8; 16]>,
+    /// Ids of keys that were not known, and when the source was asked again for each.
+    pub(super) asked_for: HashMap<[u8; 16], Duration>,
     pub(super) account: String,
     pub(super) base: Option<Url>,
     pub(super) paused: bool,
@@ -124,7 +124,7 @@ impl Drain {
             settles: Vec::new(),
             floors: Vec::new(),
             key: KeyHold::default(),
-            asked_for: HashSet::new(),
+            asked_for: HashMap::new(),
             account: String::new(),
             base: None,
             paused: false,

@@ -362,16 +362,22 @@ impl Drain {
         }));
     }
 
-    /// Whether one is wrapped under a key that is not known here: another process may have made it since, so the source is asked again, once
-    /// until something outside changes.
+    /// Whether one is wrapped under a key that is not known here: another process may have made it since, so the source is asked again: as
+    /// often as such an entry is looked at again.
     fn asks_for_a_key_of(&mut self, rows: &[Loaded]) -> bool {
         let keys = &self.parts.keys;
-        let unknown =
-            |row: &&Loaded| row.account == self.account && keys.of_id(&row.account, &row.payload.key_id).is_none();
-        let Some(id) = rows.iter().find(unknown).map(|row| row.payload.key_id) else { return false };
-        if keys.cached(&self.account).is_none() || !self.asked_for.insert(id) {
+        if keys.cached(&self.account).is_none() {
             return false;
         }
+        let now = self.now();
+        let own = rows.iter().filter(|row| row.account == self.account);
+        let unknown = own.map(|row| row.payload.key_id).filter(|id| keys.of_id(&self.account, id).is_none());
+        let due = |id: &[u8; 16]| self.asked_for.get(id).is_none_or(|asked| *asked + SLOW_RETRY <= now);
+        let due: Vec<_> = unknown.filter(due).collect();
+        if due.is_empty() {
+            return false;
+        }
+        self.asked_for.extend(due.into_iter().map(|id| (id, now)));
         let (keys, store, account) = (keys.clone(), self.parts.store.clone(), self.account.clone());
         self.key.ask(Box::pin(async move {
             let record = || async {
