@@ -568,7 +568,8 @@ impl Promise {
         if self.acked {
             return Some("the server had acknowledged it".into());
         }
-        if same_key && self.spent {
+        // Unless a copy of the database may have sent it since: what is in doubt keeps the key that it has.
+        if same_key && self.spent && !self.open {
             return Some("the server has refused what went under this key".into());
         }
         if self.draft.kind == "order" && self.open && !self.forced {
