@@ -105,9 +105,14 @@ impl Outbox {
         // What is in folders that are not looked into any more is not gone, nor is what was taken from there once the server had it.
         let anew = match rows.into_iter().find(|row| row.id == id) {
             Some(row) => {
-                let before = Plan::open(&account, &names, row)?.sealed;
+                let plan = Plan::open(&account, &names, row)?;
+                let before = &plan.sealed;
+                if **before == sealed {
+                    // Whoever follows it goes on.
+                    return self.described(plan).await;
+                }
                 let kept = |sealed: &Sealed| sealed.after_ack == AfterAck::Keep;
-                before.recursive && !sealed.recursive || !kept(&before) && kept(&sealed)
+                before.recursive && !sealed.recursive || !kept(before) && kept(&sealed)
             }
             None => false,
         };

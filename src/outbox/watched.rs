@@ -36,6 +36,7 @@ pub(crate) struct FoundFile {
 /// Which file of which watch an entry is.
 pub(super) struct OfWatch {
     watch: Uuid,
+    said: Arc<[u8]>,
     tag: [u8; 32],
     mark: Mark,
     names: Arc<Names>,
@@ -43,7 +44,12 @@ pub(super) struct OfWatch {
 
 impl OfWatch {
     pub(super) fn row(&self, sha256: &[u8; 32]) -> NewWatched {
-        NewWatched { watch: self.watch, tag: self.tag, file: Some((self.mark, self.names.hash(sha256))) }
+        NewWatched {
+            watch: self.watch,
+            said: Arc::clone(&self.said),
+            tag: self.tag,
+            file: Some((self.mark, self.names.hash(sha256))),
+        }
     }
 }
 
@@ -77,7 +83,8 @@ impl Outbox {
             options.metadata.insert(PATH.to_owned(), path);
         }
         let mut asked = self.asked(&plan.kind, options)?;
-        asked.watched = Some(OfWatch { watch: plan.id, tag, mark, names: Arc::clone(&plan.names) });
+        asked.watched =
+            Some(OfWatch { watch: plan.id, said: Arc::clone(&plan.stamp), tag, mark, names: Arc::clone(&plan.names) });
         let (receipt, sha256) = self.enqueue_asked(&account, asked, file.into()).await?;
         Ok(Watched { tag, mark, hash: plan.hash(&sha256), entry: Some(receipt.id), acked: false })
     }
@@ -106,7 +113,8 @@ impl Outbox {
                 };
                 let item = NewItem::new(plan.kind.as_str(), Payload::json(&())?, options);
                 let mut entry = self.checked(item)?.sealed(&master, &account, false);
-                entry.watched = Some(NewWatched { watch: plan.id, tag: *tag, file: None });
+                entry.watched =
+                    Some(NewWatched { watch: plan.id, said: Arc::clone(&plan.stamp), tag: *tag, file: None });
                 entries.push(entry);
             }
             store.enqueue(entries, settings.limits.entries, self.now()).await?;

@@ -85,6 +85,18 @@ impl Folder {
         let found = self.dir.dir_metadata().map_err(|error| Error::io("looking at the folder", error))?;
         Ok([found.dev().to_be_bytes(), found.ino().to_be_bytes()].concat())
     }
+
+    /// Whether it is where a disk begins. The system calls what is in the same slot, and made in the same way, by the same name.
+    pub fn is_a_disk(&self) -> bool {
+        let Some(above) = self.path().parent() else { return true };
+        #[cfg(unix)]
+        return match (self.dir.dir_metadata(), std::fs::metadata(above)) {
+            (Ok(own), Ok(above)) => own.dev() != std::os::unix::fs::MetadataExt::dev(&above),
+            _ => true,
+        };
+        #[cfg(not(unix))]
+        return above.as_os_str().is_empty();
+    }
 }
 
 impl Search<'_> {

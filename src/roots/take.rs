@@ -42,9 +42,11 @@ impl Folder {
         }
         let aside = Aside::make(&dir)?;
         dir.rename(name, &aside.inside, name).map_err(failed)?;
-        let right = own
-            .file(&aside.inside, name, exact)
-            .and_then(|opened| Ok(opened.mark.is_same_content(&mark) && is_it(opened)?));
+        let same =
+            || Ok(own.file(&aside.inside, name, exact)?).map(|opened| (opened.mark.is_same_content(&mark), opened));
+        // Looked at once more after it was read: a program that has it open may have written to it meanwhile.
+        let right = same().and_then(|(same, opened)| Ok(same && is_it(opened)?));
+        let right = right.and_then(|right| Ok(right && same()?.0));
         if !matches!(right, Ok(true)) {
             aside.put_back()?;
             return right;
@@ -69,9 +71,7 @@ impl Folder {
         }
         for entry in dir.read_dir(".").map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let left =
-                name.to_str().and_then(|name| name.strip_prefix(ASIDE)).is_some_and(|id| id.parse::<Uuid>().is_ok());
-            if let Some(name) = name.to_str().filter(|_| left) {
+            if let Some(name) = name.to_str().filter(|name| is_aside(name)) {
                 let inside = own.step(&dir, name, exact)?;
                 let outside = dir.try_clone().map_err(failed)?;
                 Aside { outside, inside, name: name.to_owned() }.put_back()?;
@@ -96,7 +96,7 @@ impl Folder {
 
 /// Whether a folder of that name is one of those in which files are looked at.
 pub fn is_aside(name: &str) -> bool {
-    name.starts_with(ASIDE)
+    name.strip_prefix(ASIDE).is_some_and(|id| id.parse::<Uuid>().is_ok())
 }
 
 /// A folder for one file.

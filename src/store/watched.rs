@@ -1,5 +1,7 @@
 //! Watched folders: which ones, and what is known of the files in them. Names are keyed hashes, or sealed.
 
+use std::sync::Arc;
+
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
@@ -67,6 +69,8 @@ pub struct Watched {
 pub struct NewWatched {
     /// The watch. One that is gone meanwhile is no mistake.
     pub watch: Uuid,
+    /// [`WatchRow::sealed`] when the file was found. If another one was said since, it may say that the file is none of its own.
+    pub said: Arc<[u8]>,
     /// The file.
     pub tag: [u8; 32],
     /// How it is carried by the entry; none: it is gone.
@@ -283,16 +287,16 @@ fn push_files(batch: &mut Batch, watch: Uuid, same: &[([u8; 32], Mark)], gone: &
 
 /// What a new entry says of a file, beside its own row.
 pub(super) fn push_new(batch: &mut Batch, entry: &NewEntry) {
-    let Some(NewWatched { watch, tag, file }) = &entry.watched else { return };
+    let Some(NewWatched { watch, said, tag, file }) = &entry.watched else { return };
     let Some((mark, hash)) = file else {
         return push_files(batch, *watch, &[], std::slice::from_ref(tag));
     };
     batch.push(
-        "INSERT OR REPLACE INTO watched (watch, tag, file, bytes, modified, changed, hash, entry) SELECT id, ?, ?, ?, ?, ?, ?, ? FROM watches WHERE id = ?",
+        "INSERT OR REPLACE INTO watched (watch, tag, file, bytes, modified, changed, hash, entry) SELECT id, ?, ?, ?, ?, ?, ?, ? FROM watches WHERE id = ? AND sealed = ?",
     );
     batch.bind(tag.to_vec());
     bind(batch, mark);
-    batch.bind(hash.to_vec()).bind_id(entry.id).bind_id(*watch);
+    batch.bind(hash.to_vec()).bind_id(entry.id).bind_id(*watch).bind(said.to_vec());
 }
 
 /// Numbers of files have 64 bits; SQLite's have a sign.

@@ -106,17 +106,17 @@ pub fn options(kind: &str) -> WatchOptions {
 }
 
 /// A folder that is watched, a device and a server.
-struct Bench {
+pub struct Bench {
     disk: TempDir,
-    backend: Backend,
-    config: Value,
+    pub backend: Backend,
+    pub config: Value,
     keys: MemoryKeys,
     device: Option<Device>,
-    folders: Option<Folders>,
+    pub folders: Option<Folders>,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (disk, backend) = (tempfile::tempdir().unwrap(), backend().await);
         let config = config(&backend);
         let mut bench = Self { disk, backend, config, keys: MemoryKeys::new(), device: None, folders: None };
@@ -125,59 +125,59 @@ impl Bench {
         bench
     }
 
-    async fn start(&mut self, watcher: impl Watcher) {
+    pub async fn start(&mut self, watcher: impl Watcher) {
         let device = Setup::new(&self.disk.path().join("data"), self.config.clone()).keys(&self.keys).start().await;
         self.folders = Some(follow(&device, &self.config, &self.root(), watcher));
         self.device = Some(device);
     }
 
     /// As an app that exits.
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         self.folders = None;
         self.device.take().unwrap().stop().await;
     }
 
-    fn device(&self) -> &Device {
+    pub fn device(&self) -> &Device {
         self.device.as_ref().unwrap()
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.disk.path().canonicalize().unwrap()
     }
 
     /// A path in the watched folder.
-    fn path(&self, below: &str) -> PathBuf {
+    pub fn path(&self, below: &str) -> PathBuf {
         let folder = self.root().join("watched");
         if below.is_empty() { folder } else { folder.join(below) }
     }
 
-    fn write(&self, below: &str, text: &str) {
+    pub fn write(&self, below: &str, text: &str) {
         fs::create_dir_all(self.path(below).parent().unwrap()).unwrap();
         fs::write(self.path(below), text).unwrap();
     }
 
-    async fn watch(&self, options: WatchOptions) -> Watch {
+    pub async fn watch(&self, options: WatchOptions) -> Watch {
         watch(self.device(), &self.root(), &self.path(""), options).await
     }
 
     /// Until the server has what the folder has.
-    async fn until_the_same(&self) {
+    pub async fn until_the_same(&self) {
         self.until_held(content(&self.path(""))).await;
     }
 
-    async fn until_held(&self, expected: BTreeMap<String, String>) {
+    pub async fn until_held(&self, expected: BTreeMap<String, String>) {
         let same = self.backend.wait_until(|world| held(world) == expected);
         if tokio::time::timeout(PATIENCE, same).await.is_err() {
             panic!("{:#?}\n{expected:#?}\n{:#?}", self.backend.world(held), self.device().outbox.watches().await);
         }
     }
 
-    async fn state(&self) -> Watch {
+    pub async fn state(&self) -> Watch {
         self.device().outbox.watches().await.unwrap().pop().unwrap()
     }
 
     /// Until the watch is as it should be.
-    async fn until(&self, so: impl Fn(&Watch) -> bool) -> Watch {
+    pub async fn until(&self, so: impl Fn(&Watch) -> bool) -> Watch {
         let mut changes = self.device().outbox.status_changes();
         let wait = async {
             loop {

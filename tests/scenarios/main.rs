@@ -12,6 +12,7 @@ mod dependencies;
 mod dice;
 mod file_kills;
 mod folders;
+mod folders_doubts;
 mod folders_kills;
 mod hostile;
 mod idle;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is sealed of a watch.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sealed {
     pub(crate) dir: String,
     /// Where it really was when it was first watched. Part of the names of its files' lanes.
@@ -38,8 +38,8 @@ pub(crate) struct Plan {
     pub(crate) folder: Option<Vec<u8>>,
     pub(crate) sealed: Arc<Sealed>,
     pub(in crate::outbox) names: Arc<Names>,
-    /// Another one was said since.
-    stamp: Vec<u8>,
+    /// Another one was said since, if the row has another one.
+    pub(in crate::outbox) stamp: Arc<[u8]>,
 }
 
 impl Plan {
@@ -59,7 +59,7 @@ impl Plan {
             folder: row.folder,
             sealed: Arc::new(sealed),
             names: Arc::clone(names),
-            stamp: row.sealed,
+            stamp: row.sealed.into(),
         })
     }
 

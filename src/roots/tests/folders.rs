@@ -208,3 +208,34 @@ fn what_a_kill_left_behind_is_put_back() {
     assert!(!left("Pictures") && !left("Pictures/2026"));
     assert!(home.path("Pictures/.storage-sync-notes").exists(), "which is not ours");
 }
+
+#[test]
+fn what_is_written_through_an_open_handle_while_a_file_is_looked_at_is_not_lost() {
+    use std::io::Write as _;
+    let home = Home::new();
+    home.write("Pictures/a.png");
+    let folder = home.roots(&["$PICTURE/**"]).open_folder(&home.text("Pictures")).unwrap();
+    for take in [Take::Delete, Take::Move(".synced")] {
+        let mut writer = fs::File::options().append(true).open(home.path("Pictures/a.png")).unwrap();
+        let meant = mark(&folder, "a.png");
+        let before = content(folder.open_file("a.png"));
+        let written = |_: Opened| {
+            (&writer).write_all(b", and more").unwrap();
+            Ok(true)
+        };
+        assert!(!folder.take("a.png", take, meant, &written).unwrap());
+        writer.flush().unwrap();
+        assert_eq!(content(folder.open_file("a.png")), format!("{before}, and more"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_tells_whether_a_disk_begins_there() {
+    let home = Home::new();
+    home.write("Pictures/a.png");
+    assert!(!home.roots(&["$PICTURE/**"]).open_folder(&home.text("Pictures")).unwrap().is_a_disk());
+    let roots = Roots::new(&["/proc".into(), "/proc/**".into()], &Default::default(), None).unwrap();
+    assert!(roots.open_folder("/proc").unwrap().is_a_disk());
+    assert!(!roots.open_folder("/proc/sys").unwrap().is_a_disk());
+}

@@ -27,7 +27,12 @@ fn mark(bytes: u64) -> Mark {
 }
 
 fn carries(watch: &WatchRow, tag: u8, bytes: u64) -> NewEntry {
-    let watched = NewWatched { watch: watch.id, tag: [tag; 32], file: Some((mark(bytes), [tag; 32])) };
+    let watched = NewWatched {
+        watch: watch.id,
+        said: watch.sealed.clone().into(),
+        tag: [tag; 32],
+        file: Some((mark(bytes), [tag; 32])),
+    };
     NewEntry { watched: Some(watched), ..latest(&tag.to_string()) }
 }
 
@@ -61,7 +66,7 @@ async fn a_file_is_known_with_the_commit_that_enqueues_it_and_as_delivered_with_
     fixture.put(newer).await;
     let found = store.watched(row.id).await.unwrap();
     assert_eq!((found[0].mark, found[0].entry, found[0].acked), (mark(12), Some(newer_id), false));
-    let gone = NewWatched { watch: row.id, tag: [1; 32], file: None };
+    let gone = NewWatched { watch: row.id, said: row.sealed.clone().into(), tag: [1; 32], file: None };
     fixture.put(NewEntry { watched: Some(gone), ..latest("1") }).await;
     assert_eq!(store.watched(row.id).await.unwrap(), []);
 }
@@ -147,4 +152,15 @@ async fn a_key_goes_from_one_master_key_to_the_next_and_holds_the_old_one_until_
     assert_eq!(store.watch_key("").await.unwrap(), Some(next));
     store.forget_old_keys("").await.unwrap();
     assert_eq!(sqlx::query_scalar::<_, i64>(keys).fetch_one(&mut peek).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_was_found_before_something_else_was_said_of_a_watch_is_enqueued_and_not_known() {
+    let fixture = Fixture::new().await;
+    let row = watching(&fixture.store).await;
+    let late = carries(&row, 1, 10);
+    assert!(fixture.store.put_watch(WatchRow { sealed: vec![8; 40], ..row.clone() }, true).await.unwrap());
+    let id = fixture.put(late).await;
+    assert_eq!(fixture.state(id).await, State::Pending);
+    assert_eq!(fixture.store.watched(row.id).await.unwrap(), []);
 }

@@ -53,6 +53,10 @@ pub(super) async fn follow(parts: Parts, plan: Plan) {
         hints: None,
         told: Told::default(),
         blocked: false,
+        stayed: false,
+        missed: false,
+        retried: Duration::ZERO,
+        took: Duration::ZERO,
     };
     folder.run().await;
 }
@@ -79,6 +83,14 @@ struct Folder {
     told: Told,
     /// Something could not be enqueued for want of room.
     blocked: bool,
+    /// It was there at the look before. Otherwise another disk may be in its place that the system calls by the same name.
+    stayed: bool,
+    /// It was away since it is followed.
+    missed: bool,
+    /// When what could not be done was last tried again.
+    retried: Duration,
+    /// How long the last look at the disk took.
+    took: Duration,
 }
 
 /// A look at the disk.
@@ -88,7 +100,9 @@ struct Glance {
     sight: Sight,
     notes: Vec<&'static str>,
     unnamed: u64,
-    left_behind: bool,
+    /// What a kill had left behind is where it was.
+    put_back: bool,
+    is_a_disk: bool,
 }
 
 impl Folder {
@@ -98,29 +112,32 @@ impl Folder {
             // Before the look, so that nothing is missed.
             let mut changes = self.parts.outbox.changes();
             let began = clock.now();
+            if began >= self.retried + self.patience.longest {
+                self.retried = began;
+                self.looks.try_refused_again();
+                self.retry_hints();
+            }
             let again = match self.look().await {
                 Ok(again) => again,
                 Err(Error::Closed) => return,
                 Err(error) => {
                     self.hints = None;
+                    (self.stayed, self.missed) = (false, true);
                     let (state, why) = (WatchState::Missing, missing(&error));
                     self.parts.outbox.post_watch(&self.plan, state, Some(why));
                     None
                 }
             };
             let now = clock.now();
-            let gap = self.patience.quiet.max((now - began) * PART);
             let routine = now + self.patience.longest;
+            let next = again.map_or(routine, |again| again.max(now).min(routine));
+            // A hint never makes it later.
+            let soon = (began + self.patience.quiet.max(self.took * PART)).min(next);
             let waiting = self.waiting();
             tokio::select! {
-                () = clock.sleep_until(again.map_or(routine, |again| again.max(now).min(routine))) => {
-                    if again.is_none_or(|again| again >= routine) {
-                        self.looks.try_refused_again();
-                        self.retry_hints();
-                    }
-                }
-                () = self.told.wait() => clock.sleep_until(began + gap).await,
-                () = settled(&mut changes, &waiting, self.blocked) => clock.sleep_until(began + gap).await,
+                () = clock.sleep_until(next) => {}
+                () = self.told.wait() => clock.sleep_until(soon).await,
+                () = settled(&mut changes, &waiting, self.blocked) => clock.sleep_until(soon).await,
             }
         }
     }
@@ -142,6 +159,12 @@ impl Folder {
 
     /// Looks, and does what follows. Answers when to look again, if that is sooner than usual.
     async fn look(&mut self) -> Result<Option<Duration>> {
+        if self.told.take_gone() {
+            (self.stayed, self.missed) = (false, true);
+        }
+        if self.told.take_deaf() {
+            self.hints = None;
+        }
         self.listen().await?;
         if let Some(why) = self.told.take_broken()
             && let Some(hints) = &mut self.hints
@@ -153,11 +176,15 @@ impl Folder {
             // What was acknowledged meanwhile.
             self.looks.learn(self.parts.outbox.watched(&self.plan).await?);
         }
+        let began = self.parts.clock.now();
         let glance = self.glance().await?;
+        self.took = self.parts.clock.now().saturating_sub(began);
         self.recognise(&glance).await?;
         let now = self.parts.clock.now();
-        let Glance { folder, sight, mut notes, unnamed, left_behind, .. } = glance;
-        let Work { ready, gone, dropped, delivered, again } = self.looks.look(sight, now);
+        let Glance { folder, sight, mut notes, unnamed, put_back, .. } = glance;
+        let Work { mut ready, gone, dropped, delivered, again } = self.looks.look(sight, now);
+        // The small ones first: one for which there is no room keeps no other out.
+        ready.sort_by_key(|seen| seen.mark.bytes);
         let mut why = self.enqueue(&folder, ready).await?;
         let (gone, mut dropped) = if keeps { (gone, dropped) } else { (Vec::new(), [dropped, gone].concat()) };
         if !keeps {
@@ -171,7 +198,7 @@ impl Folder {
         }
         self.blocked = why.is_some();
         self.post(why, &notes, unnamed);
-        Ok(if left_behind { Some(now) } else { again })
+        Ok(if put_back { Some(now) } else { again })
     }
 
     /// Has the system tell of changes in the folder that is there now.
@@ -213,8 +240,10 @@ impl Folder {
             if listing.incomplete {
                 notes.push("a folder in it cannot be read, so nothing that is missing counts as deleted");
             }
+            let mut put_back = !left.is_empty();
             for path in &left {
                 if let Err(error) = folder.put_back(path) {
+                    put_back = false;
                     tracing::warn!(code = error.code(), "a file that a kill left behind could not be put back yet");
                 }
             }
@@ -224,25 +253,28 @@ impl Folder {
                 others: listing.others.iter().map(|path| plan.tag(path)).collect(),
                 complete: !listing.incomplete,
             };
-            Ok(Glance { folder, identity, sight, notes, unnamed: listing.unnamed, left_behind: !left.is_empty() })
+            let is_a_disk = folder.is_a_disk();
+            Ok(Glance { folder, identity, sight, notes, unnamed: listing.unnamed, put_back, is_a_disk })
         })
         .await
     }
 
     /// Another folder in the place of the one that was watched, with no file in it that is meant, is what is left when a disk is taken away. Nothing is
-    /// deleted for it.
+    /// deleted for it, nor for another disk that the system calls by the same name.
     async fn recognise(&mut self, glance: &Glance) -> Result<()> {
-        if self.identity.as_ref() == Some(&glance.identity) {
-            return Ok(());
-        }
-        let empty = glance.sight.files.is_empty();
-        if self.identity.is_some() && empty && !self.looks.nothing_is_known() {
+        let same = self.identity.as_ref() == Some(&glance.identity);
+        let empty = glance.sight.files.is_empty() && !self.looks.nothing_is_known();
+        let doubtful = !same || !self.stayed && (self.missed || glance.is_a_disk);
+        if self.identity.is_some() && empty && doubtful {
             return Err(Error::WrongState(
-                "another folder is in its place, which is empty: as long as it is, nothing counts as deleted".into(),
+                "it is empty, and may be another folder or disk in its place: as long as it is, nothing counts as deleted".into(),
             ));
         }
-        self.parts.outbox.note_folder(&self.plan, glance.identity.clone()).await?;
-        self.identity = Some(glance.identity.clone());
+        self.stayed = true;
+        if !same {
+            self.parts.outbox.note_folder(&self.plan, glance.identity.clone()).await?;
+            self.identity = Some(glance.identity.clone());
+        }
         Ok(())
     }
 

@@ -7,7 +7,10 @@ mod others;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -33,6 +36,8 @@ pub struct Told {
 #[derive(Default)]
 struct Shared {
     changed: Notify,
+    deaf: AtomicBool,
+    gone: AtomicBool,
     broken: Mutex<Option<Silent>>,
 }
 
@@ -46,6 +51,26 @@ impl Told {
     pub fn broken(&self, why: Silent) {
         *self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         self.changed();
+    }
+
+    /// Nothing more is told, and it is to be asked for anew.
+    pub fn deaf(&self) {
+        self.shared.deaf.store(true, Ordering::Release);
+        self.changed();
+    }
+
+    /// As [`Told::deaf`], since the folder is gone. What is in its place may be called by the same name.
+    pub fn gone(&self) {
+        self.shared.gone.store(true, Ordering::Release);
+        self.deaf();
+    }
+
+    pub(super) fn take_deaf(&self) -> bool {
+        self.shared.deaf.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn take_gone(&self) -> bool {
+        self.shared.gone.swap(false, Ordering::AcqRel)
     }
 
     /// Ends when something was told since the last time. Cancel-safe.
@@ -147,5 +172,23 @@ mod tests {
         told(&flat).await;
         let refused = SystemWatcher.watch(&disk.path().join("gone"), true, Told::default()).err().unwrap();
         assert!(!refused.contains("gone"), "{refused}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_folder_that_goes_is_told_so_that_what_comes_in_its_place_is_asked_for() {
+        let disk = tempfile::tempdir().unwrap();
+        let folder = disk.path().join("folder");
+        fs::create_dir_all(folder.join("deep")).unwrap();
+        let news = Told::default();
+        let _watching = SystemWatcher.watch(&folder, true, news.clone()).unwrap();
+        fs::remove_dir(folder.join("deep")).unwrap();
+        told(&news).await;
+        assert!(!news.take_deaf(), "one in it is none");
+        fs::remove_dir(&folder).unwrap();
+        while !news.take_gone() {
+            told(&news).await;
+        }
+        assert!(news.take_deaf());
     }
 }

@@ -163,8 +163,12 @@ mod tests {
 
     #[test]
     fn a_folder_that_a_kill_left_behind_is_known_and_where_it_is() {
-        assert_eq!(left_behind(".storage-sync-1"), Some(""));
-        assert_eq!(left_behind("a/b/.storage-sync-1"), Some("a/b"));
-        assert_eq!(left_behind("a/.synced"), None);
+        let ours = format!(".storage-sync-{}", uuid::Uuid::new_v4());
+        assert_eq!(left_behind(&ours), Some(""));
+        assert_eq!(left_behind(&format!("a/b/{ours}")), Some("a/b"));
+        // Put back by nobody, so it would be found again for ever.
+        for other in ["a/.synced", ".storage-sync-notes", "a/.storage-sync-", "storage-sync"] {
+            assert_eq!(left_behind(other), None, "{other}");
+        }
     }
 }

@@ -48,12 +48,12 @@ impl Drop for Telling {
 pub(super) fn watch(folder: &Path, recursive: bool, told: Told) -> Result<Box<dyn Send>, Silent> {
     let inotify = Inotify::init().map_err(|error| words(&error))?;
     let mut tree = Tree { watches: inotify.watches(), paths: HashMap::new(), recursive };
-    tree.add(folder).map_err(|error| words(&error))?;
+    let root = tree.add(folder).map_err(|error| words(&error))?;
     let events = inotify.into_event_stream([0; BUFFER]).map_err(|error| words(&error))?;
-    Ok(Box::new(Telling(Handle::current().spawn(tell(events, tree, told)))))
+    Ok(Box::new(Telling(Handle::current().spawn(tell(events, tree, root, told)))))
 }
 
-async fn tell(mut events: EventStream<[u8; BUFFER]>, mut tree: Tree, told: Told) {
+async fn tell(mut events: EventStream<[u8; BUFFER]>, mut tree: Tree, root: WatchDescriptor, told: Told) {
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -71,11 +71,18 @@ async fn tell(mut events: EventStream<[u8; BUFFER]>, mut tree: Tree, told: Told)
                 // It is gone again, or is a link.
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(error) => told.broken(words(&error)),
-                Ok(()) => {}
+                Ok(_) => {}
             }
         }
         if event.mask.contains(EventMask::IGNORED) {
             tree.paths.remove(&event.wd);
+        }
+        if event.mask.contains(EventMask::IGNORED) && event.wd == root {
+            return told.gone();
+        }
+        if event.mask.contains(EventMask::Q_OVERFLOW) {
+            // Folders may have come of which nothing was told.
+            return told.deaf();
         }
         if matters(&event) {
             told.changed();
@@ -98,13 +105,13 @@ impl Tree {
     }
 
     /// With the folders in it, but for hidden ones. One that cannot be read is passed over: the look at it says so.
-    fn add(&mut self, folder: &Path) -> io::Result<()> {
+    fn add(&mut self, folder: &Path) -> io::Result<WatchDescriptor> {
         let watched = self.watches.add(folder, WHAT)?;
-        self.paths.insert(watched, folder.to_owned());
+        self.paths.insert(watched.clone(), folder.to_owned());
         if !self.recursive {
-            return Ok(());
+            return Ok(watched);
         }
-        let Ok(listing) = folder.read_dir() else { return Ok(()) };
+        let Ok(listing) = folder.read_dir() else { return Ok(watched) };
         for entry in listing.flatten() {
             let hidden = entry.file_name().to_str().is_some_and(is_temporary);
             // Of the entry itself: a link is none.
@@ -112,11 +119,11 @@ impl Tree {
                 match self.add(&entry.path()) {
                     Err(error) if error.raw_os_error() == Some(TOO_MANY) => return Err(error),
                     // It went, or may not be read.
-                    Ok(()) | Err(_) => {}
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
-        Ok(())
+        Ok(watched)
     }
 }
 
