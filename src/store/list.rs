@@ -96,8 +96,8 @@ impl Store {
         if filter.kind.is_some() {
             return Ok(vec![Arm::of(DUE)]);
         }
-        let (kinds, _) = self.read_pending_kinds().await?;
-        let kinds: Vec<String> = kinds.into_iter().filter(|(of, _)| of == account).map(|(_, kind)| kind).collect();
+        // All that there are, and not those with something pending: what is under way now may be pending when the list is read.
+        let kinds = self.read_kinds(account).await?;
         if kinds.len() > MOST_ARMS {
             return Ok(vec![Arm::of(DUE)]);
         }

@@ -71,6 +71,15 @@ impl Store {
         Ok((kinds, !answers[1].is_empty()))
     }
 
+    /// Every kind that the account has entries of, or has had.
+    pub(super) async fn read_kinds(&self, account: &str) -> Result<Vec<String>> {
+        let mut batch = Batch::default();
+        batch.push("SELECT DISTINCT kind FROM counts WHERE account = ?");
+        batch.bind(account.to_owned());
+        let rows = self.ask_one(batch).await?;
+        self.read(&rows, |row| get(row, "kind"))
+    }
+
     pub(super) async fn read_heads(&self, account: &str, kind: &str, after: i64, limit: u32) -> Result<Vec<Head>> {
         let mut batch = Batch::default();
         batch.push(super::HEADS);

@@ -256,3 +256,26 @@ async fn what_is_claimed_only_to_be_failed_has_used_no_revision_and_froze_no_req
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_is_in_every_list_of_what_is_not_settled_while_it_is_sent_and_given_back() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(latest("a")).await;
+    let live = Filter { states: Some(vec![State::Pending, State::Inflight]), ..Filter::default() };
+    let sending = async {
+        for _ in 0..300 {
+            assert!(fixture.claim(id).await);
+            fixture.settle(id, Verdict::Unsent { was_possibly_sent: false }).await;
+        }
+    };
+    let listing = async {
+        loop {
+            let found = fixture.store.list("", &live, None, 10).await.unwrap();
+            assert_eq!(found.len(), 1);
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = listing => {}
+    }
+}
