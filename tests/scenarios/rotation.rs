@@ -98,6 +98,29 @@ async fn the_old_key_stays_while_another_process_could_still_write_under_it() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_was_cut_off_is_taken_up_also_when_delivery_had_the_key_first() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let device = Setup::new(folder.path(), impatient(&backend)).keys(&keys).open().await;
+    let waits = device.enqueue("note", None, json!({ "n": 1 })).await;
+    device.stop().await;
+    // As it is left by a kill right after the new key was kept.
+    let both = [[9; 32].as_slice(), &keys.key("").unwrap()].concat();
+    keys.put("", Some(both));
+    let device = Setup::new(folder.path(), impatient(&backend)).keys(&keys).start().await;
+    device.acked(waits).await;
+    let next = device.enqueue("note", None, json!({ "n": 2 })).await;
+    let one = async {
+        while keys.key("").unwrap().len() > 32 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), one).await.expect("it is finished");
+    assert_eq!(keys.key("").unwrap(), [9; 32]);
+    device.acked(next).await;
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn what_another_process_has_wrapped_under_a_new_key_is_read_and_delivered() {
     let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
     let owner = Setup::new(folder.path(), impatient(&backend)).keys(&keys).start().await;

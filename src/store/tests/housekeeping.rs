@@ -116,3 +116,21 @@ async fn what_a_forgotten_lane_had_used_is_not_used_again_by_one_that_begins_ane
         assert_eq!((later.base, later.lane_seen, later.lane_revision), (0, 0, 41), "{key}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_was_made_while_its_account_was_leaving_goes_with_it() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    store.keep_key("ann", [1; 16], NOW).await.unwrap();
+    store.leave("ann", true, true, NOW).await.unwrap();
+    store.keep_key("ann", [2; 16], NOW).await.unwrap();
+    store.key_is_gone("ann").await.unwrap();
+    store.left("ann").await.unwrap();
+    assert_eq!(store.key_record("ann").await.unwrap(), (None, false), "none is missed when the account is back");
+    for key_id in [[1; 16], [2; 16]] {
+        let mut entry = latest("a");
+        (entry.account, entry.payload.key_id) = ("ann".into(), key_id);
+        let late = store.enqueue(vec![entry], 100, NOW).await;
+        assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
+    }
+}
