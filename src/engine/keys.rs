@@ -2,10 +2,13 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use super::{drain::Drain, rules::SLOW_RETRY};
 use crate::{
-    cipher::MasterKey,
+    cipher::{KeyId, MasterKey},
     entry::KeyState,
     error::{Error, Result},
+    keychain::KeyRecord,
+    store::{Loaded, Store},
 };
 
 type Asking = Pin<Box<dyn Future<Output = Result<Arc<MasterKey>>> + Send>>;
@@ -87,4 +90,73 @@ impl KeyHold {
     pub(super) fn due(&self) -> Option<Duration> {
         self.refused.as_ref().filter(|_| self.asking.is_none()).map(|refused| refused.due)
     }
+}
+
+impl Drain {
+    pub(super) fn ask_for_key(&mut self) {
+        let (keys, store) = (self.parts.keys.clone(), self.parts.store.clone());
+        let (account, wall) = (self.account.clone(), self.parts.clock.wall());
+        self.key.ask(Box::pin(async move {
+            let record = || async {
+                let recorded = recorded(&store, &account).await?;
+                // There was something to send when this was asked, and it is gone by now, with its account: no key is made for nobody. Nor is
+                // one missing: whoever waits for this answer in order to enqueue makes the first.
+                if recorded == KeyRecord::default() {
+                    return Err(Error::SignedOut);
+                }
+                Ok(KeyRecord { encrypted_rows: true, ..recorded })
+            };
+            let keep = |id: KeyId| {
+                let (store, account) = (store.clone(), account.clone());
+                async move { store.keep_key(&account, id.0, wall).await }
+            };
+            keys.get(&account, record, keep).await
+        }));
+    }
+
+    /// Whether one is wrapped under a key that is not known here: another process may have made it since, so the source is asked again: as
+    /// often as such an entry is looked at again.
+    pub(super) fn asks_for_a_key_of(&mut self, rows: &[Loaded]) -> bool {
+        let keys = &self.parts.keys;
+        if keys.cached(&self.account).is_none() {
+            return false;
+        }
+        let now = self.now();
+        let own = rows.iter().filter(|row| row.account == self.account);
+        let unknown = own.map(|row| row.payload.key_id).filter(|id| keys.of_id(&self.account, id).is_none());
+        let due = |id: &[u8; 16]| self.asked_for.get(id).is_none_or(|asked| *asked + SLOW_RETRY <= now);
+        let due: Vec<_> = unknown.filter(due).collect();
+        if due.is_empty() {
+            return false;
+        }
+        self.asked_for.extend(due.into_iter().map(|id| (id, now)));
+        let (keys, store, account) = (keys.clone(), self.parts.store.clone(), self.account.clone());
+        self.key.ask(Box::pin(async move {
+            // Without an answer delivery goes on with the key that there is.
+            let refreshed = keys.refresh(&account, || recorded(&store, &account)).await;
+            match keys.cached(&account) {
+                Some(key) => Ok(key),
+                None => Err(refreshed.err().unwrap_or(Error::KeychainLocked)),
+            }
+        }));
+        true
+    }
+
+    pub(super) fn key_answered(&mut self, answer: Result<Arc<MasterKey>>) {
+        match answer {
+            Ok(_) => self.key.granted(),
+            Err(error) => {
+                let now = self.now();
+                let due = self.rules.own(self.key.level(), now);
+                tracing::warn!(%error, "delivery waits for the key");
+                self.key.refuse(&error, now, due);
+            }
+        }
+    }
+}
+
+/// What the database says of an account's key.
+async fn recorded(store: &Store, account: &str) -> Result<KeyRecord> {
+    let (id, encrypted_rows) = store.key_record(account).await?;
+    Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
 }

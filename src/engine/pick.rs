@@ -12,11 +12,9 @@ use super::{
 };
 use crate::{
     board::Backoff,
-    cipher::{KeyId, MasterKey},
     config::{IfUnknown, Retention},
     entry::{KeyState, WaitingFor},
-    error::{Error, Result},
-    keychain::KeyRecord,
+    error::Result,
     store::{Claim, Head, Keep, Loaded, Verdict},
 };
 
@@ -338,72 +336,6 @@ impl Drain {
             standing: Arc::default(),
         };
         self.places.insert(head.seq, Place { head, attempt, stage: Stage::Doomed(Box::new(judgement)) });
-    }
-
-    fn ask_for_key(&mut self) {
-        let (keys, store) = (self.parts.keys.clone(), self.parts.store.clone());
-        let (account, wall) = (self.account.clone(), self.parts.clock.wall());
-        self.key.ask(Box::pin(async move {
-            let record = || async {
-                let (id, encrypted_rows) = store.key_record(&account).await?;
-                // There was something to send when this was asked, and it is gone by now, with its account: no key is made for nobody. Nor is
-                // one missing: whoever waits for this answer in order to enqueue makes the first.
-                if id.is_none() && !encrypted_rows {
-                    Err(Error::SignedOut)
-                } else {
-                    Ok(KeyRecord { id: id.map(KeyId), encrypted_rows: true })
-                }
-            };
-            let keep = |id: KeyId| {
-                let (store, account) = (store.clone(), account.clone());
-                async move { store.keep_key(&account, id.0, wall).await }
-            };
-            keys.get(&account, record, keep).await
-        }));
-    }
-
-    /// Whether one is wrapped under a key that is not known here: another process may have made it since, so the source is asked again: as
-    /// often as such an entry is looked at again.
-    fn asks_for_a_key_of(&mut self, rows: &[Loaded]) -> bool {
-        let keys = &self.parts.keys;
-        if keys.cached(&self.account).is_none() {
-            return false;
-        }
-        let now = self.now();
-        let own = rows.iter().filter(|row| row.account == self.account);
-        let unknown = own.map(|row| row.payload.key_id).filter(|id| keys.of_id(&self.account, id).is_none());
-        let due = |id: &[u8; 16]| self.asked_for.get(id).is_none_or(|asked| *asked + SLOW_RETRY <= now);
-        let due: Vec<_> = unknown.filter(due).collect();
-        if due.is_empty() {
-            return false;
-        }
-        self.asked_for.extend(due.into_iter().map(|id| (id, now)));
-        let (keys, store, account) = (keys.clone(), self.parts.store.clone(), self.account.clone());
-        self.key.ask(Box::pin(async move {
-            let record = || async {
-                let (id, encrypted_rows) = store.key_record(&account).await?;
-                Ok(KeyRecord { id: id.map(KeyId), encrypted_rows })
-            };
-            // Without an answer delivery goes on with the key that there is.
-            let refreshed = keys.refresh(&account, record).await;
-            match keys.cached(&account) {
-                Some(key) => Ok(key),
-                None => Err(refreshed.err().unwrap_or(Error::KeychainLocked)),
-            }
-        }));
-        true
-    }
-
-    pub(super) fn key_answered(&mut self, answer: Result<Arc<MasterKey>>) {
-        match answer {
-            Ok(_) => self.key.granted(),
-            Err(error) => {
-                let now = self.now();
-                let due = self.rules.own(self.key.level(), now);
-                tracing::warn!(%error, "delivery waits for the key");
-                self.key.refuse(&error, now, due);
-            }
-        }
     }
 
     /// Old acknowledged entries go, a bounded number per commit, beside delivery.
