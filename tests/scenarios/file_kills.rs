@@ -5,9 +5,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    io::{BufRead, BufReader, Cursor, Write as _},
+    io::{Cursor, Write as _},
     path::Path,
-    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -24,6 +23,7 @@ use uuid::Uuid;
 use crate::{
     dice::{Dice, number, seed},
     support::{Device, Setup, backend},
+    victim::said_until_killed,
 };
 
 const FOLDER: &str = "STORAGE_SYNC_COPIER_FOLDER";
@@ -98,43 +98,20 @@ async fn a_copier_does_as_its_environment_says() {
 }
 
 /// What a process promised before it was killed, some microseconds after so many receipts.
-fn run_and_kill(mut command: Command, lines: u64, micros: u64) -> BTreeMap<Uuid, u64> {
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let (mut said, mut opened) = (BTreeMap::new(), false);
-    loop {
-        let mut line = String::new();
-        // A line without an end was cut off by the kill: nothing was promised.
-        if out.read_line(&mut line).is_err() || !line.ends_with('\n') {
-            break;
-        }
-        match line.trim_end().rsplit_once("copier: ").map(|(_, said)| said) {
-            Some("open") => opened = true,
-            Some(receipt) => {
-                said.extend(receipt.split_once(' ').map(|(id, n)| (id.parse::<Uuid>().unwrap(), n.parse().unwrap())));
-            }
-            None => {}
-        }
-        if opened && said.len() as u64 >= lines {
-            // Not to wait for anything: to die at another moment each time.
-            std::thread::sleep(Duration::from_micros(micros));
-            let _ = child.kill();
-        }
-    }
-    let _ = child.kill();
-    child.wait().unwrap();
-    assert!(opened, "it never came so far");
-    said
-}
-
-fn copier(folder: &Path, url: &str, round: u64, rotates: bool) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "file_kills::a_copier_does_as_its_environment_says", "--nocapture", "--quiet"]);
-    command.env(FOLDER, folder).env(URL, url).env(ROUND, round.to_string());
-    if rotates {
-        command.env(ROTATES, "1");
-    }
-    command
+fn run_and_kill(environment: &[(&str, String)], receipts: u64, micros: u64) -> BTreeMap<Uuid, u64> {
+    let mut left = None;
+    let said =
+        said_until_killed("file_kills::a_copier_does_as_its_environment_says", "copier", environment, micros, |line| {
+            left = match (line, left) {
+                ("open", _) => Some(receipts),
+                ("rotated", left) => left,
+                (_, left) => left.map(|left: u64| left.saturating_sub(1)),
+            };
+            left == Some(0)
+        });
+    assert!(left.is_some(), "it never came so far");
+    let receipts = said.iter().filter_map(|line| line.split_once(' '));
+    receipts.map(|(id, n)| (id.parse().unwrap(), n.parse().unwrap())).collect()
 }
 
 fn spooled(folder: &Path) -> BTreeSet<String> {
@@ -181,9 +158,11 @@ async fn nothing_is_lost_over_kills(kills: u64, rotates: bool) {
     backend.stop().await;
     let (mut promised, mut dice, mut orphans) = (BTreeMap::new(), Dice::new(seed), 0);
     for round in 0..kills {
-        let command = copier(folder.path(), &url, round, rotates);
-        let (lines, micros) = (dice.roll(4), dice.roll(40_000));
-        let said = tokio::task::spawn_blocking(move || run_and_kill(command, lines, micros)).await.unwrap();
+        let path = folder.path().to_str().unwrap().to_owned();
+        let mut environment = vec![(FOLDER, path), (URL, url.clone()), (ROUND, round.to_string())];
+        environment.extend(rotates.then(|| (ROTATES, "1".to_owned())));
+        let (receipts, micros) = (dice.roll(4), dice.roll(40_000));
+        let said = tokio::task::spawn_blocking(move || run_and_kill(&environment, receipts, micros)).await.unwrap();
         promised.extend(said);
         orphans += spooled(folder.path()).difference(&named(folder.path()).await).count();
         is_tidy(folder.path(), &url, &promised).await;

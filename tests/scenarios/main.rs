@@ -35,4 +35,5 @@ mod stuck;
 mod support;
 mod two_processes;
 mod verbs;
+mod victim;
 mod worker;

@@ -1,13 +1,6 @@
 //! From one master key to the next: while entries are delivered, and killed at any moment.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tauri_plugin_storage_sync::{
@@ -20,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     dice::{Dice, number, seed},
     support::{Device, Setup, backend, impatient, times_applied},
+    victim::said_until_killed,
 };
 
 const FOLDER: &str = "STORAGE_SYNC_ROTATOR_FOLDER";
@@ -204,7 +198,7 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     let mut dice = Dice::new(seed);
     for _ in 0..kills {
         let (lines, micros) = (dice.roll(16), dice.roll(9_000));
-        let path = folder.path().to_owned();
+        let path = folder.path().to_str().unwrap().to_owned();
         let said = tokio::task::spawn_blocking(move || run_and_kill(&path, lines, micros)).await.unwrap();
         promised.extend(said);
     }
@@ -225,41 +219,16 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     device.stop().await;
 }
 
-/// What a process promised before it was killed, some microseconds after so many lines.
-fn run_and_kill(folder: &Path, lines: u64, micros: u64) -> Vec<(Uuid, String)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "rotation::a_rotator_does_as_its_environment_says", "--nocapture", "--quiet"])
-        .env(FOLDER, folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut said = Vec::new();
-    let mut opened = false;
-    let mut left = lines;
-    loop {
-        let mut line = String::new();
-        // A line without an end was cut off by the kill: nothing was promised.
-        if out.read_line(&mut line).is_err() || !line.ends_with('\n') {
-            break;
-        }
-        match line.trim_end().rsplit_once("rotator: ").map(|(_, said)| said) {
-            Some("open") => opened = true,
-            Some(receipt) => {
-                let (id, n) = receipt.split_once(' ').unwrap();
-                said.push((id.parse().unwrap(), n.to_owned()));
-                left = left.saturating_sub(1);
-            }
-            None => {}
-        }
-        if opened && left == 0 {
-            // Not to wait for anything: to die at another moment each time.
-            std::thread::sleep(Duration::from_micros(micros));
-            let _ = child.kill();
-        }
-    }
-    let _ = child.kill();
-    child.wait().unwrap();
-    assert!(opened, "it never came so far");
-    said
+/// What a process promised before it was killed, some microseconds after so many receipts.
+fn run_and_kill(folder: &str, receipts: u64, micros: u64) -> Vec<(Uuid, String)> {
+    let mut left = None;
+    let environment = [(FOLDER, folder.to_owned())];
+    let test = "rotation::a_rotator_does_as_its_environment_says";
+    let said = said_until_killed(test, "rotator", &environment, micros, |line| {
+        left = if line == "open" { Some(receipts) } else { left.map(|left: u64| left.saturating_sub(1)) };
+        left == Some(0)
+    });
+    assert!(left.is_some(), "it never came so far");
+    let receipts = said.iter().filter_map(|line| line.split_once(' '));
+    receipts.map(|(id, n)| (id.parse().unwrap(), n.to_owned())).collect()
 }

@@ -1,13 +1,6 @@
 //! `kill -9` at any moment of a sign-out that destroys an account: it has not begun, or it is finished by the next start.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tauri_plugin_storage_sync::{
@@ -19,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     dice::{Dice, number, seed},
     support::{Device, Setup},
+    victim::said_until_killed,
 };
 
 const FOLDER: &str = "STORAGE_SYNC_LEAVER_FOLDER";
@@ -79,39 +73,19 @@ struct Said {
 }
 
 /// What a process promised before it was killed, so many microseconds after it began to sign out.
-fn run_and_kill(folder: &Path, round: u64, micros: u64) -> Said {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sign_out_kills::a_leaver_does_as_its_environment_says", "--nocapture", "--quiet"])
-        .env(FOLDER, folder)
-        .env(ROUND, round.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
+fn run_and_kill(folder: &str, round: u64, micros: u64) -> Said {
+    let environment = [(FOLDER, folder.to_owned()), (ROUND, round.to_string())];
+    let test = "sign_out_kills::a_leaver_does_as_its_environment_says";
     let mut said = Said::default();
-    loop {
-        let mut line = String::new();
-        // A line without an end was cut off by the kill: nothing was promised.
-        if out.read_line(&mut line).is_err() || !line.ends_with('\n') {
-            break;
-        }
-        let Some((_, line)) = line.trim_end().rsplit_once("leaver: ") else { continue };
-        let words: Vec<_> = line.split(' ').collect();
-        match words[..] {
+    for line in said_until_killed(test, "leaver", &environment, micros, |line| line == "leaving") {
+        match line.split(' ').collect::<Vec<_>>()[..] {
             ["stays", id, round] => said.stays.push((id.parse().unwrap(), round.to_owned())),
             ["goes", id, _] => said.goes.push(id.parse().unwrap()),
-            ["leaving"] => {
-                said.leaving = true;
-                // Not to wait for anything: to die at another moment each time.
-                std::thread::sleep(Duration::from_micros(micros));
-                let _ = child.kill();
-            }
+            ["leaving"] => said.leaving = true,
             ["left"] => said.left = true,
             _ => panic!("{line}"),
         }
     }
-    let _ = child.kill();
-    child.wait().unwrap();
     assert!(said.leaving, "it never came so far");
     said
 }
@@ -169,7 +143,7 @@ async fn a_kill_at_any_moment_of_a_sign_out_leaves_all_of_the_account_or_nothing
     for round in 0..kills {
         // From before the mark is on the disk until after everything is done.
         let micros = dice.roll(150_000);
-        let path = folder.path().to_owned();
+        let path = folder.path().to_str().unwrap().to_owned();
         let said = tokio::task::spawn_blocking(move || run_and_kill(&path, round, micros)).await.unwrap();
         stay.extend(said.stays.clone());
         finished += u64::from(said.left);
