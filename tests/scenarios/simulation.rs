@@ -7,6 +7,7 @@
 mod client;
 mod ledger;
 mod net;
+mod promise;
 mod server;
 mod states;
 mod steps;

@@ -6,7 +6,8 @@ use tauri_plugin_storage_sync::{Action, Entry, Queue, Reason, State, WaitingFor}
 use uuid::Uuid;
 
 use super::{
-    ledger::{Fate, Ledger, Promise},
+    ledger::Ledger,
+    promise::{Fate, Promise},
     server::{Mode, Server, TAGGED},
 };
 

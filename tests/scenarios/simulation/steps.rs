@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     client::Client,
-    ledger::{Content, Draft, Fate},
+    promise::{Content, Draft, Fate},
     states,
 };
 use crate::dice::Dice;
