@@ -108,7 +108,8 @@ impl Outbox {
                 let plan = Plan::open(&account, &names, row)?;
                 let before = &plan.sealed;
                 if **before == sealed {
-                    // Whoever follows it goes on.
+                    // Whoever follows it goes on; where nobody does any more, it begins again.
+                    self.watches_changed().await;
                     return self.described(plan).await;
                 }
                 let kept = |sealed: &Sealed| sealed.after_ack == AfterAck::Keep;
