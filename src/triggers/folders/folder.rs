@@ -117,6 +117,7 @@ impl Folder {
                 self.looks.try_refused_again();
                 self.retry_hints();
             }
+            let was_there = self.stayed;
             let again = match self.look().await {
                 Ok(again) => again,
                 Err(Error::Closed) => return,
@@ -125,7 +126,8 @@ impl Folder {
                     (self.stayed, self.missed) = (false, true);
                     let (state, why) = (WatchState::Missing, missing(&error));
                     self.parts.outbox.post_watch(&self.plan, state, Some(why));
-                    None
+                    // It may be on the way to being another one, as when a build makes it anew.
+                    was_there.then(|| clock.now() + self.patience.quiet)
                 }
             };
             let now = clock.now();
