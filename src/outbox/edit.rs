@@ -77,6 +77,7 @@ impl Outbox {
 
     async fn replace(&self, id: Uuid, payload: Payload, resolve: bool) -> Result<()> {
         let account = self.account().await?;
+        let mut again = false;
         for _ in 0..ATTEMPTS {
             let Some((Row { entry, .. }, sealed)) = self.parts().store.payload(&account, id).await? else {
                 return Err(Error::NotFound(id));
@@ -87,9 +88,19 @@ impl Outbox {
             // Held until the row is written: a rotation waits for whoever still writes under the old key.
             let master = self.master_key(&account).await?;
             let edit = self.edited(&account, &master, &entry, &sealed, &payload, resolve).await?;
-            if self.parts().store.edit(edit, self.now()).await? {
-                self.wake(Wake::Retry).await;
-                return Ok(());
+            match self.parts().store.edit(edit, self.now()).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.wake(Wake::Retry).await;
+                    return Ok(());
+                }
+                // Its key went since it was had.
+                Err(Error::SignedOut) if !again => {
+                    again = true;
+                    drop(master);
+                    self.other_master_key(&account).await?;
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::WrongState(format!("entry {id} keeps changing: try again")))

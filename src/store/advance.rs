@@ -96,24 +96,24 @@ CREATE TEMP TRIGGER settling_insert INSTEAD OF INSERT ON settling WHEN NEW.seq I
     -- A latest entry that no server can hold gives way to the newer one right behind it, which could not replace it while it
     -- was in flight.
     UPDATE entries SET state = 'superseded', reason = NULL, updated_at = NEW.now,
-            successor = (SELECT n.id FROM entries n WHERE n.lane = entries.lane AND n.state IN ('pending', 'inflight', 'failed')
+            successor = (SELECT n.id FROM entries n WHERE n.lane = entries.lane AND n.state NOT IN ('acked', 'superseded')
                 AND n.seq > entries.seq ORDER BY n.seq LIMIT 1)
         WHERE NEW.verdict IN ('failed', 'unsent', 'unfinished', 'not applied', 'rebase') AND seq = NEW.seq
           AND lane IS NOT NULL AND state IN ('pending', 'failed') AND possibly_sent = 0 AND queue = 'latest'
           AND (SELECT n.queue = 'latest' AND n.state = 'pending' AND NOT ((n.unmet > 0 OR n.action IS 'delete')
                 AND EXISTS (SELECT 1 FROM dependencies d WHERE d.waits = entries.id AND d.state = 'waiting'))
                 FROM entries n WHERE n.lane = entries.lane
-                AND n.state IN ('pending', 'inflight', 'failed') AND n.seq > entries.seq ORDER BY n.seq LIMIT 1);
+                AND n.state NOT IN ('acked', 'superseded') AND n.seq > entries.seq ORDER BY n.seq LIMIT 1);
     -- A create that was refused takes the delete of what never came to be with it.
     UPDATE entries SET state = 'superseded', reason = NULL, updated_at = NEW.now,
-            successor = (SELECT n.id FROM entries n WHERE n.lane = entries.lane AND n.state IN ('pending', 'inflight', 'failed')
+            successor = (SELECT n.id FROM entries n WHERE n.lane = entries.lane AND n.state NOT IN ('acked', 'superseded')
                 AND n.seq > entries.seq ORDER BY n.seq LIMIT 1)
         WHERE NEW.verdict = 'failed' AND seq = NEW.seq AND lane IS NOT NULL AND state = 'failed' AND possibly_sent = 0
           AND NOT EXISTS (SELECT 1 FROM dependencies d WHERE d.waits = entries.id AND d.state = 'waiting')
           AND EXISTS (SELECT 1 FROM lanes l WHERE l.lane = entries.lane AND l.thing <> 'yes' AND l.canonical_id IS NULL)
           AND (SELECT n.annihilates = 1 AND n.state = 'pending' AND n.possibly_sent = 0 AND n.unmet = 0
                 FROM entries n WHERE n.lane = entries.lane
-                AND n.state IN ('pending', 'inflight', 'failed') AND n.seq > entries.seq ORDER BY n.seq LIMIT 1);
+                AND n.state NOT IN ('acked', 'superseded') AND n.seq > entries.seq ORDER BY n.seq LIMIT 1);
     UPDATE entries SET state = 'acked', updated_at = NEW.now
         WHERE NEW.verdict = 'failed' AND state = 'pending' AND annihilates = 1 AND possibly_sent = 0 AND unmet = 0
           AND id = (SELECT successor FROM entries WHERE seq = NEW.seq AND state = 'superseded')

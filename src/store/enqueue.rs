@@ -25,16 +25,19 @@ const CHUNK: usize = 256;
 /// Ids per question.
 const IDS: usize = 500;
 
-/// Refuses what is sealed under the key of an account that left, and a batch that was inserted without a look at the quota before.
+/// Refuses what is sealed under a key that is gone, and a batch that was inserted without a look at the quota before.
 /// Temporary: belongs to the write connection.
 const SET_UP: &str = "
 CREATE TEMP VIEW sealed_under AS SELECT NULL AS key_id;
 CREATE TEMP TRIGGER sealed_under_insert INSTEAD OF INSERT ON sealed_under BEGIN
     SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id;
 END;
+CREATE TEMP TRIGGER payloads_sealed_anew BEFORE UPDATE OF key_id ON main.payloads BEGIN
+    SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id;
+END;
 CREATE TEMP VIEW quota AS SELECT NULL AS account, NULL AS most;
 CREATE TEMP TRIGGER quota_insert INSTEAD OF INSERT ON quota BEGIN
-    SELECT RAISE(ABORT, 'quota') FROM (SELECT sum(n) AS n FROM counts WHERE account = NEW.account AND state IN ('pending', 'inflight', 'failed'))
+    SELECT RAISE(ABORT, 'quota') FROM (SELECT sum(n) AS n FROM counts WHERE account = NEW.account AND state NOT IN ('acked', 'superseded'))
         WHERE n > NEW.most;
 END;";
 
@@ -46,7 +49,7 @@ pub(super) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Faul
 }
 
 /// The literal predicate of `entries_lane` and the quota.
-const LIVE: &str = "state IN ('pending', 'inflight', 'failed')";
+const LIVE: &str = "state NOT IN ('acked', 'superseded')";
 
 /// The arguments of [`super::Store::enqueue`].
 pub(super) struct Enqueue {

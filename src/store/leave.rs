@@ -87,7 +87,7 @@ impl Store {
     pub async fn possibly_applied(&self, account: &str, limit: u32) -> Result<Vec<Uuid>> {
         let mut batch = Batch::default();
         batch.push(
-            "SELECT id FROM entries WHERE account = ? AND possibly_sent = 1 AND (state IN ('pending', 'inflight', 'failed') OR lost = 1) \
+            "SELECT id FROM entries WHERE account = ? AND possibly_sent = 1 AND (state NOT IN ('acked', 'superseded') OR lost = 1) \
              ORDER BY seq LIMIT ?",
         );
         batch.bind(account.to_owned()).bind(i64::from(limit));

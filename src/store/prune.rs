@@ -58,7 +58,7 @@ pub(super) async fn rows(tx: &mut Tx<'_>, Prune { keep, now }: &Prune) -> Result
 async fn memory(tx: &mut Tx<'_>, keep: &Keep, before: impl Fn(i64) -> i64) -> Result<bool, Fault> {
     let lanes = tx.batch.push(
         "DELETE FROM lanes WHERE lane IN (SELECT l.lane FROM lanes l WHERE l.touched_at < ? \
-             AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane = l.lane AND e.state IN ('pending', 'inflight', 'failed')) \
+             AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane = l.lane AND e.state NOT IN ('acked', 'superseded')) \
              AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lost = 1 AND e.lane = l.lane) LIMIT ?) RETURNING lane",
     );
     tx.batch.bind(before(keep.lanes_ms)).bind(ROWS);

@@ -28,7 +28,7 @@ pub(super) const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.
     (SELECT group_concat(hex(d.parent)) FROM dependencies d WHERE d.seq = e.seq) AS after, \
     CASE WHEN e.unmet > 0 THEN (SELECT d.waits FROM dependencies d WHERE d.seq = e.seq AND d.state = 'waiting' LIMIT 1) END AS waits_on, \
     CASE WHEN e.state = 'pending' AND e.head = 0 THEN (SELECT b.id FROM entries b \
-        WHERE b.lane = e.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.head = 1 ORDER BY b.seq LIMIT 1) END AS behind";
+        WHERE b.lane = e.lane AND b.state NOT IN ('acked', 'superseded') AND b.head = 1 ORDER BY b.seq LIMIT 1) END AS behind";
 
 impl Store {
     /// Runs a batch on a read connection.

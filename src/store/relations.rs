@@ -77,17 +77,20 @@ pub(super) async fn refused(tx: &mut Tx<'_>, account: &str, id: Uuid, parent: &P
 /// Why an entry that is there already cannot depend on that one: it waits for it itself. An older entry may wait for a newer one, which
 /// took the place of what it was to follow.
 pub(super) async fn circle(tx: &mut Tx<'_>, id: Uuid, parent: Uuid) -> Result<Option<Error>, Fault> {
-    // Everything that has to be settled before the parent: what it depends on, and what is before it in its lane.
+    // Everything that has to be settled before the parent: what it depends on, and what is before it in its lane, or will be: the entry
+    // itself may have left the lane that it goes back to.
     let found = tx.batch.push(&format!(
         "WITH RECURSIVE before (id, seq, lane) AS ( \
-             SELECT e.id, e.seq, e.lane FROM ({LAST_OF_CHAIN}) c JOIN entries e ON e.id = c.id WHERE e.state IN ('pending', 'inflight', 'failed') \
+             SELECT e.id, e.seq, e.lane FROM ({LAST_OF_CHAIN}) c JOIN entries e ON e.id = c.id WHERE e.state NOT IN ('acked', 'superseded') \
              UNION SELECT e.id, e.seq, e.lane FROM before b JOIN dependencies d ON d.seq = b.seq AND d.state = 'waiting' \
                  JOIN entries e ON e.id = d.waits \
              UNION SELECT e.id, e.seq, e.lane FROM before b JOIN entries e \
-                 ON e.lane = b.lane AND e.state IN ('pending', 'inflight', 'failed') AND e.seq < b.seq) \
+                 ON e.lane = b.lane AND e.state NOT IN ('acked', 'superseded') AND e.seq < b.seq \
+             UNION SELECT e.id, e.seq, NULL FROM before b JOIN entries e ON e.id = ? AND e.seq < b.seq \
+                 JOIN lanes l ON l.lane = b.lane AND l.account = e.account AND l.kind = e.kind AND l.key = e.key) \
          SELECT id FROM before WHERE id = ?"
     ));
-    tx.batch.bind_id(parent).bind_id(id);
+    tx.batch.bind_id(parent).bind_id(id).bind_id(id);
     let answers = tx.flush().await?;
     let waits = !answers[found].is_empty();
     Ok(waits.then(|| {
@@ -142,18 +145,18 @@ pub(super) fn push_dependency(batch: &mut Batch, entry: Uuid, parent: &Parent) {
 fn push_annihilation(batch: &mut Batch, id: Uuid, now: i64) {
     const ALONE: &str = "EXISTS (SELECT 1 FROM lanes l WHERE l.lane = entries.lane AND l.thing <> 'yes' AND l.canonical_id IS NULL) \
          AND EXISTS (SELECT 1 FROM entries d WHERE d.id = ? AND d.lane = entries.lane AND d.state = 'pending' AND d.unmet = 0) \
-         AND NOT EXISTS (SELECT 1 FROM entries b WHERE b.lane = entries.lane AND b.state IN ('pending', 'inflight', 'failed') \
+         AND NOT EXISTS (SELECT 1 FROM entries b WHERE b.lane = entries.lane AND b.state NOT IN ('acked', 'superseded') \
              AND (b.state = 'inflight' OR b.possibly_sent = 1 \
                  OR EXISTS (SELECT 1 FROM dependencies x WHERE x.waits = b.id AND x.state = 'waiting')))";
     batch.push(&format!(
         "UPDATE entries SET state = 'superseded', reason = NULL, successor = ?, updated_at = ? \
-         WHERE lane = (SELECT lane FROM entries WHERE id = ?) AND state IN ('pending', 'inflight', 'failed') AND id <> ? AND {ALONE}"
+         WHERE lane = (SELECT lane FROM entries WHERE id = ?) AND state NOT IN ('acked', 'superseded') AND id <> ? AND {ALONE}"
     ));
     batch.bind_id(id).bind(now).bind_id(id).bind_id(id).bind_id(id);
     batch.push(&format!(
         "UPDATE entries SET state = 'acked', updated_at = ? \
          WHERE id = ? AND EXISTS (SELECT 1 FROM temp.feed f JOIN entries s ON s.seq = f.seq WHERE s.successor = entries.id) \
-             AND NOT EXISTS (SELECT 1 FROM entries b WHERE b.lane = entries.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.id <> entries.id) \
+             AND NOT EXISTS (SELECT 1 FROM entries b WHERE b.lane = entries.lane AND b.state NOT IN ('acked', 'superseded') AND b.id <> entries.id) \
              AND {ALONE}"
     ));
     batch.bind(now).bind_id(id).bind_id(id);

@@ -54,7 +54,7 @@ impl Store {
         batch.push(&format!(
             "SELECT e.seq FROM entries e WHERE e.seq IN ({}) AND e.state = 'inflight' AND e.queue = 'latest' AND e.lane IS NOT NULL \
              AND (SELECT n.queue = 'latest' AND n.state = 'pending' FROM entries n WHERE n.lane = e.lane \
-                  AND n.state IN ('pending', 'inflight', 'failed') AND n.seq > e.seq ORDER BY n.seq LIMIT 1)",
+                  AND n.state NOT IN ('acked', 'superseded') AND n.seq > e.seq ORDER BY n.seq LIMIT 1)",
             places(seqs.len())
         ));
         for seq in seqs {

@@ -183,6 +183,38 @@ async fn an_edit_that_names_what_waits_for_the_entry_itself_is_refused() {
 }
 
 #[tokio::test]
+async fn an_entry_that_goes_back_into_its_lane_is_refused_to_wait_for_what_waits_there() {
+    let fixture = Fixture::new().await;
+    let enqueue = async |key: &str, queue: Queue, after: &[Uuid]| {
+        let options = with(|options| {
+            (options.key, options.queue, options.after) = (Some(key.to_owned()), Some(queue), after.to_vec());
+        });
+        fixture.enqueue("listing", "1", options).await.unwrap().id
+    };
+    let beaten = || Verdict::Conflict { taught: Taught::default(), possibly_sent: false };
+    let first = enqueue("one", Queue::Latest, &[]).await;
+    let follower = enqueue("two", Queue::Every, &[first]).await;
+    let second = enqueue("one", Queue::Every, &[]).await;
+    for id in [first, second] {
+        fixture.settle(id, 409, beaten()).await;
+    }
+    fixture.outbox.resolve(first, Resolution::Mine).await.unwrap();
+    // Takes the place of the first, and is behind the second if that one comes back.
+    let newer = enqueue("one", Queue::Latest, &[]).await;
+    assert_eq!(fixture.outbox.get(first).await.unwrap().superseded_by, Some(newer));
+    let merged = |named| Resolution::Payload(payload(json!(reference(named))));
+    let refused = fixture.outbox.resolve(second, merged(follower)).await;
+    assert_refused(refused, "invalid_argument", "discard one of them");
+    let other = enqueue("three", Queue::Every, &[]).await;
+    assert_refused(
+        fixture.outbox.resolve(second, merged(other)).await,
+        "invalid_argument",
+        "was enqueued after this one",
+    );
+    fixture.outbox.resolve(second, Resolution::Mine).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_edit_refers_to_what_the_new_payload_names() {
     let fixture = Fixture::new().await;
     let (first, second) = (

@@ -1,5 +1,6 @@
 -- What is `lane`, `head`, `base`, `possibly_sent`: see the crate documentation. Payloads, params and requests are ciphertext.
--- Revisions stay below 2^53, so that JSON numbers hold them. Timestamps are for display: nothing is ordered by them.
+-- SQLite builds a table of its own for a list of three and more, each time that a row is looked at: lists in checks, predicates and triggers
+-- have two. Revisions stay below 2^53, so that JSON numbers hold them. Timestamps are for display: nothing is ordered by them.
 
 CREATE TABLE meta (
     name  TEXT PRIMARY KEY NOT NULL,
@@ -65,7 +66,7 @@ CREATE TABLE lanes (
     canonical_id TEXT,
     etag         TEXT,
     -- Whether the thing exists on the server.
-    thing        TEXT NOT NULL DEFAULT 'unknown' CHECK (thing IN ('yes', 'no', 'unknown')),
+    thing        TEXT NOT NULL DEFAULT 'unknown' CHECK (thing IN ('yes', 'no') OR thing = 'unknown'),
     -- When the server last said something of it.
     touched_at   INTEGER NOT NULL DEFAULT 0,
     UNIQUE (account, kind, key)
@@ -97,10 +98,10 @@ CREATE TABLE entries (
     -- 1 for the one entry of its lane that is next, in flight, or failed and in the way: the first that is pending, in flight or
     -- failed, unless it came back into its lane while another was under way. Kept by triggers; means nothing for settled rows.
     head            INTEGER NOT NULL DEFAULT 0 CHECK (head IN (0, 1)),
-    state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'inflight', 'acked', 'failed', 'superseded')),
+    state           TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'inflight') OR state IN ('acked', 'failed') OR state = 'superseded'),
     queue           TEXT NOT NULL CHECK (queue IN ('latest', 'every')),
     -- create, update or delete, where that was said.
-    action          TEXT CHECK (action IN ('create', 'update', 'delete')),
+    action          TEXT CHECK (action IN ('create', 'update') OR action = 'delete'),
     -- A delete that cancels out what was never sent to a lane whose thing was never created.
     annihilates     INTEGER NOT NULL DEFAULT 0 CHECK (annihilates IN (0, 1)),
     -- How many of its dependencies are not met.
@@ -139,7 +140,7 @@ CREATE TABLE entries (
 -- What is due. A query repeats the literal predicate.
 CREATE INDEX entries_due ON entries (account, kind, seq) WHERE state = 'pending' AND head = 1 AND unmet = 0;
 -- Who is next in a lane, however long its history is.
-CREATE INDEX entries_lane ON entries (lane, seq) WHERE lane IS NOT NULL AND state IN ('pending', 'inflight', 'failed');
+CREATE INDEX entries_lane ON entries (lane, seq) WHERE lane IS NOT NULL AND state NOT IN ('acked', 'superseded');
 -- What is pending and not due: with the one above, every pending row is in one index and in no other of these two. An index more
 -- would cost every new entry a page.
 CREATE INDEX entries_behind ON entries (account, seq) WHERE state = 'pending' AND (head = 0 OR unmet > 0);
@@ -162,7 +163,7 @@ CREATE TABLE dependencies (
     needs_id     INTEGER NOT NULL CHECK (needs_id IN (0, 1)),
     -- 1 if it is to be followed whatever the payload names: an edit forgets the others.
     told         INTEGER NOT NULL CHECK (told IN (0, 1)),
-    state        TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'met', 'gone')),
+    state        TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'met') OR state = 'gone'),
     canonical_id TEXT,
     PRIMARY KEY (seq, parent)
 ) STRICT, WITHOUT ROWID;
@@ -310,13 +311,13 @@ END;
 -- A new entry replaces the run of `latest` ones right before it that no server can hold, then takes its place in the lane.
 -- An `every` entry, one in flight and one that may have been sent end the run. So does one that others depend on, if the new
 -- one deletes or depends on something itself: the first would answer for what it is not, the second could wait for itself.
-CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL AND NEW.state IN ('pending', 'inflight', 'failed') BEGIN
+CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL AND NEW.state NOT IN ('acked', 'superseded') BEGIN
     UPDATE entries SET state = 'superseded', successor = NEW.id, reason = NULL, updated_at = NEW.updated_at
         WHERE NEW.queue = 'latest' AND NEW.state = 'pending'
-          AND lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq
+          AND lane = NEW.lane AND state NOT IN ('acked', 'superseded') AND seq < NEW.seq
           AND seq > coalesce((
               SELECT seq FROM entries b
-              WHERE b.lane = NEW.lane AND b.state IN ('pending', 'inflight', 'failed') AND b.seq < NEW.seq
+              WHERE b.lane = NEW.lane AND b.state NOT IN ('acked', 'superseded') AND b.seq < NEW.seq
                 AND NOT (b.queue = 'latest' AND b.state IN ('pending', 'failed') AND b.possibly_sent = 0
                     AND NOT ((NEW.unmet > 0 OR NEW.action IS 'delete')
                         AND EXISTS (SELECT 1 FROM dependencies d WHERE d.waits = b.id AND d.state = 'waiting')))
@@ -325,42 +326,42 @@ CREATE TRIGGER entries_enter AFTER INSERT ON entries WHEN NEW.lane IS NOT NULL A
         WHERE seq = NEW.seq AND head = 0
           AND NOT EXISTS (
               SELECT 1 FROM entries
-              WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND seq < NEW.seq);
+              WHERE lane = NEW.lane AND state NOT IN ('acked', 'superseded') AND seq < NEW.seq);
 END;
 
 -- Settled, or gone from its lane with a conflict: the next one is first. A lane has one head, so when that one goes there is none, and
 -- when another one goes it is still there; to look for it would be to look at the whole lane.
 CREATE TRIGGER entries_leave AFTER UPDATE OF state ON entries
-    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state IN ('pending', 'inflight', 'failed')
+    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state NOT IN ('acked', 'superseded')
         AND (NEW.state IN ('acked', 'superseded') OR NEW.lane IS NULL) BEGIN
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+            WHERE lane = OLD.lane AND state NOT IN ('acked', 'superseded') ORDER BY seq LIMIT 1);
 END;
 
 -- One that comes back takes its old place, but lets go first what is under way or may have been sent.
 CREATE TRIGGER entries_return AFTER UPDATE OF state ON entries
-    WHEN NEW.lane IS NOT NULL AND NEW.state IN ('pending', 'inflight', 'failed')
+    WHEN NEW.lane IS NOT NULL AND NEW.state NOT IN ('acked', 'superseded')
         AND (OLD.lane IS NULL OR OLD.state IN ('acked', 'superseded')) BEGIN
     UPDATE entries SET head = 0
-        WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1
+        WHERE lane = NEW.lane AND state NOT IN ('acked', 'superseded') AND head = 1
           AND (seq = NEW.seq OR seq > NEW.seq AND state <> 'inflight' AND possibly_sent = 0);
     UPDATE entries SET head = 1
         WHERE seq = (
             SELECT seq FROM entries
-            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1)
+            WHERE lane = NEW.lane AND state NOT IN ('acked', 'superseded') ORDER BY seq LIMIT 1)
           AND NOT EXISTS (
             SELECT 1 FROM entries
-            WHERE lane = NEW.lane AND state IN ('pending', 'inflight', 'failed') AND head = 1);
+            WHERE lane = NEW.lane AND state NOT IN ('acked', 'superseded') AND head = 1);
 END;
 
 CREATE TRIGGER entries_gone AFTER DELETE ON entries
-    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state IN ('pending', 'inflight', 'failed') BEGIN
+    WHEN OLD.lane IS NOT NULL AND OLD.head = 1 AND OLD.state NOT IN ('acked', 'superseded') BEGIN
     UPDATE entries SET head = 1
         WHERE head = 0 AND seq = (
             SELECT seq FROM entries
-            WHERE lane = OLD.lane AND state IN ('pending', 'inflight', 'failed') ORDER BY seq LIMIT 1);
+            WHERE lane = OLD.lane AND state NOT IN ('acked', 'superseded') ORDER BY seq LIMIT 1);
 END;
 
 -- What nobody will send again goes in the same commit.

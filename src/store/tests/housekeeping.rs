@@ -134,3 +134,26 @@ async fn a_key_that_was_made_while_its_account_was_leaving_goes_with_it() {
         assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
     }
 }
+
+#[tokio::test]
+async fn nothing_is_sealed_anew_under_a_key_that_is_gone() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let id = fixture.put(latest("a")).await;
+    store.keep_key("", [9; 16], NOW).await.unwrap();
+    store.keep_key("", [1; 16], NOW).await.unwrap();
+    store.forget_old_keys("").await.unwrap();
+    let edit = |key_id| Edit {
+        account: String::new(),
+        id,
+        payload: SealedPayload { generation: 2, key_id, ..sealed(10) },
+        content_type: "application/json".into(),
+        bytes: 10,
+        payload_version: 0,
+        references: Vec::new(),
+        resolve: false,
+    };
+    let late = store.edit(edit([9; 16]), NOW).await;
+    assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
+    assert!(store.edit(edit([1; 16]), NOW).await.unwrap());
+}

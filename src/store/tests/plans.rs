@@ -1,5 +1,7 @@
 //! What must cost the same at any length of history asks an index, never the table.
 
+use sqlx::Row as _;
+
 use super::*;
 
 async fn plan(connection: &mut SqliteConnection, text: &str) -> String {
@@ -83,4 +85,39 @@ async fn lists_of_what_is_not_settled_are_merged_from_indexes() {
         assert!(found.contains(index), "{found}");
     }
     assert!(!found.contains("SCAN") && !found.contains("TEMP B-TREE"), "{found}");
+}
+
+/// What SQLite does for a statement: in which program (none: its own; else that of a trigger), and whether a statement of the trigger has begun.
+async fn programs(connection: &mut SqliteConnection, text: &str) -> Vec<(Option<String>, bool, String)> {
+    let text = sqlx::AssertSqlSafe(format!("EXPLAIN {text}"));
+    let rows = sqlx::query(text).fetch_all(connection).await.unwrap();
+    let (mut program, mut begun) = (None, false);
+    let step = |row: &sqlx::sqlite::SqliteRow| {
+        let (step, what): (String, Option<String>) = (row.get("opcode"), row.try_get("p4").ok());
+        match step.as_str() {
+            "Init" => (program, begun) = (what.filter(|what| what.starts_with("-- TRIGGER")), false),
+            "Trace" => begun = true,
+            _ => {}
+        }
+        (program.clone(), begun, step)
+    };
+    rows.iter().map(step).collect()
+}
+
+#[tokio::test]
+async fn a_change_of_state_builds_no_table_of_its_own_to_find_out_whom_it_concerns() {
+    let fixture = Fixture::new().await;
+    let mut connection = fixture.peek().await;
+    for text in [
+        "UPDATE entries SET state = 'inflight', possibly_sent = 1 WHERE seq = 1",
+        "INSERT INTO entries (id, account, kind, queue, content_type, bytes, device, created_at, updated_at) \
+             VALUES (x'', '', '', 'every', '', 0, x'', 0, 0)",
+        "UPDATE lanes SET thing = 'yes' WHERE lane = 1",
+    ] {
+        let steps = programs(&mut connection, text).await;
+        assert!(steps.len() > 10, "{text}");
+        let builds =
+            steps.iter().find(|(program, begun, step)| step == "OpenEphemeral" && (program.is_none() || !begun));
+        assert!(builds.is_none(), "{text}: {builds:?}: a list of three or more in a check, an index or a trigger");
+    }
 }
