@@ -53,6 +53,8 @@ pub(super) struct Account {
     pub(super) others: Vec<Arc<MasterKey>>,
     /// Those others were read from the source, and nobody has taken the rotation up yet.
     to_be_taken_up: bool,
+    /// How often it was forgotten: what was asked for before that is not kept.
+    forgotten: u64,
     turn: Arc<Turn>,
 }
 
@@ -167,6 +169,7 @@ impl Keys {
         if let Some(refusal) = last.as_ref().filter(|_| turn.finished.load(Ordering::Acquire) != seen) {
             return Err(refusal.error());
         }
+        let forgotten = self.forgotten(account);
         let outcome = self.shared.settle(account, record, keep).await;
         *last = match &outcome {
             Err(Failure::Key(refusal)) => Some(refusal.clone()),
@@ -176,13 +179,14 @@ impl Keys {
         match outcome {
             Ok(ring) => {
                 let (key, begun) = (ring.current.clone(), !ring.others.is_empty());
-                self.note(account, KeyState::Ready, Some(ring));
-                let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
-                accounts.entry(account.to_owned()).or_default().to_be_taken_up = begun;
+                if self.note(account, forgotten, KeyState::Ready, Some(ring)) {
+                    let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
+                    accounts.entry(account.to_owned()).or_default().to_be_taken_up = begun;
+                }
                 Ok(key)
             }
             Err(Failure::Key(refusal)) => {
-                self.note(account, refusal.state(), None);
+                self.note(account, forgotten, refusal.state(), None);
                 Err(refusal.error())
             }
             Err(Failure::Other(error)) => Err(error),
@@ -200,19 +204,14 @@ impl Keys {
     /// uses them.
     pub fn forget(&self) {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
-        for known in accounts.values_mut() {
-            known.key = None;
-            known.others.clear();
-            known.state = KeyState::Unused;
-        }
+        accounts.values_mut().for_each(Account::forget);
     }
 
     /// Forgets what is cached of one account: its key is overwritten in memory once nobody uses it.
     pub fn forget_account(&self, account: &str) {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = accounts.get_mut(account) {
-            (known.key, known.state) = (None, KeyState::Unused);
-            known.others.clear();
+            known.forget();
         }
     }
 
@@ -226,9 +225,20 @@ impl Keys {
         accounts.entry(account.to_owned()).or_default().turn.clone()
     }
 
-    pub(super) fn note(&self, account: &str, state: KeyState, ring: Option<Ring>) {
+    /// How often the account's key was forgotten: to be asked for before the source is.
+    pub(super) fn forgotten(&self, account: &str) -> u64 {
+        let accounts = self.shared.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.get(account).map_or(0, |known| known.forgotten)
+    }
+
+    /// Keeps what the source answered, unless all of it was `forgotten` meanwhile: whoever asked has his answer, and a key that was to go
+    /// from memory does not come back into it. Answers whether it was kept.
+    pub(super) fn note(&self, account: &str, forgotten: u64, state: KeyState, ring: Option<Ring>) -> bool {
         let mut accounts = self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner);
         let known = accounts.entry(account.to_owned()).or_default();
+        if known.forgotten != forgotten {
+            return false;
+        }
         if known.state != state {
             let (source, from, to) = (self.shared.source.name(), known.state, state);
             tracing::info!(target: "storage_sync", source, ?from, ?to, "state of the master key");
@@ -241,6 +251,16 @@ impl Keys {
             Some(Ring { current, others }) => (Some(current), others),
             None => (None, Vec::new()),
         };
+        true
+    }
+}
+
+impl Account {
+    /// Keys are overwritten in memory once nobody uses them.
+    fn forget(&mut self) {
+        (self.key, self.state) = (None, KeyState::Unused);
+        self.others.clear();
+        self.forgotten += 1;
     }
 }
 
@@ -252,7 +272,14 @@ impl fmt::Debug for Keys {
 
 impl Default for Account {
     fn default() -> Self {
-        Self { state: KeyState::Unused, key: None, others: Vec::new(), to_be_taken_up: false, turn: Arc::default() }
+        Self {
+            state: KeyState::Unused,
+            key: None,
+            others: Vec::new(),
+            to_be_taken_up: false,
+            forgotten: 0,
+            turn: Arc::default(),
+        }
     }
 }
 

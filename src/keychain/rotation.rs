@@ -57,6 +57,7 @@ impl Keys {
     {
         let turn = self.turn(account);
         let _turn = turn.last.lock().await;
+        let forgotten = self.forgotten(account);
         let begun = async {
             let (flight, deadline) = self.alone_at_the_source().await?;
             let (mut keys, _) = self.load_known(account, record, deadline).await?;
@@ -64,7 +65,7 @@ impl Keys {
                 keys.insert(0, Arc::new(MasterKey::generate()));
                 self.shared.store(account, &keys, &flight, deadline).await?;
             }
-            self.make_current(account, keys, keep).await
+            self.make_current((account, forgotten), keys, keep).await
         };
         begun.await.map_err(error)
     }
@@ -82,10 +83,11 @@ impl Keys {
     {
         let turn = self.turn(account);
         let _turn = turn.last.lock().await;
+        let forgotten = self.forgotten(account);
         let begun = async {
             let (_flight, deadline) = self.alone_at_the_source().await?;
             let (keys, _) = self.load_known(account, record, deadline).await?;
-            let rotation = self.make_current(account, keys, keep).await?;
+            let rotation = self.make_current((account, forgotten), keys, keep).await?;
             Ok(Some(rotation).filter(|rotation| !rotation.old.is_empty()))
         };
         begun.await.map_err(error)
@@ -108,6 +110,7 @@ impl Keys {
     {
         let turn = self.turn(account);
         let _turn = turn.last.lock().await;
+        let forgotten = self.forgotten(account);
         let finished = async {
             let (flight, deadline) = self.alone_at_the_source().await?;
             if self.old_keys_are_held(account) {
@@ -127,7 +130,7 @@ impl Keys {
                 return Ok(Finish::Needed);
             }
             self.shared.store(account, std::slice::from_ref(&current), &flight, deadline).await?;
-            self.note(account, KeyState::Ready, Some(Ring { current, others: Vec::new() }));
+            self.note(account, forgotten, KeyState::Ready, Some(Ring { current, others: Vec::new() }));
             Ok(Finish::Done)
         };
         finished.await.map_err(error)
@@ -144,13 +147,14 @@ impl Keys {
     {
         let turn = self.turn(account);
         let _turn = turn.last.lock().await;
+        let forgotten = self.forgotten(account);
         let read = async {
             let (_flight, deadline) = self.alone_at_the_source().await?;
             let (keys, current) = self.load_known(account, record, deadline).await?;
             let ring = Ring::of(keys, current).ok_or(Failure::Key(Refusal::Mismatch))?;
-            // Nobody has had one here, or it was forgotten while the source answered: then it is asked for as ever.
+            // Nobody has had one here: then it is asked for as ever.
             if self.cached(account).is_some() {
-                self.note(account, KeyState::Ready, Some(ring));
+                self.note(account, forgotten, KeyState::Ready, Some(ring));
             }
             Ok(())
         };
@@ -187,7 +191,7 @@ impl Keys {
     /// The first is the newest, whether it was made now or by a run that ended before the database knew.
     async fn make_current<K, KF>(
         &self,
-        account: &str,
+        (account, forgotten): (&str, u64),
         mut keys: Vec<Arc<MasterKey>>,
         keep: K,
     ) -> Result<Rotation, Failure>
@@ -199,7 +203,7 @@ impl Keys {
         let kept = keep(new.id());
         kept.await.map_err(Failure::Other)?;
         let old = keys.iter().map(|key| key.id()).collect();
-        self.note(account, KeyState::Ready, Some(Ring { current: Arc::clone(&new), others: keys }));
+        self.note(account, forgotten, KeyState::Ready, Some(Ring { current: Arc::clone(&new), others: keys }));
         Ok(Rotation { new, old })
     }
 

@@ -200,6 +200,24 @@ async fn a_cached_key_outlives_the_locking_until_it_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_forgotten_while_its_source_answered_does_not_come_back_into_memory() {
+    let (source, folder, record) = setup();
+    let keys = keys(&source, &folder, LONG);
+    source.set(Mood::HangingAtStore);
+    let asked = tokio::spawn(get_owned(&record, &keys));
+    while source.stores() == 0 {
+        tokio::task::yield_now().await;
+    }
+    keys.forget_account("");
+    source.set(Mood::Open);
+    let key = asked.await.unwrap().unwrap();
+    assert!(keys.cached("").is_none());
+    assert_eq!(keys.state("").state, KeyState::Unused);
+    assert_eq!(record.get(&keys, "").await.unwrap().id(), key.id(), "whoever needs it asks again");
+    assert!(keys.cached("").is_some());
+}
+
+#[tokio::test]
 async fn accounts_have_keys_of_their_own() {
     let (source, folder, none) = setup();
     let (ann, keys) = (Record::default(), keys(&source, &folder, LONG));
