@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// How long a settlement waits for others while the wire is busy.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(10);
 /// So many settlements are worth a commit.
-const ENOUGH: usize = 32;
+const ENOUGH: usize = 64;
 
 impl Drain {
     pub(super) fn begin_commit(&mut self) {

@@ -83,6 +83,7 @@ pub(super) struct Drain {
     pub(super) account: String,
     pub(super) base: Option<Url>,
     pub(super) paused: bool,
+    /// Acknowledged since the last pruning.
     pub(super) acked: u64,
     pub(super) sent: JoinSet<Finished>,
     pub(super) committing: Option<Committing>,
@@ -173,7 +174,6 @@ impl Drain {
         self.absorb(wakes).await;
         self.send_lined_up();
         self.release_due();
-        self.prune_if_many();
         self.end_rest().await;
         if self.may_pick()
             && let Err(error) = self.pick().await
@@ -181,6 +181,7 @@ impl Drain {
             self.rest(&error);
         }
         self.begin_commit();
+        self.prune_if_many();
         self.publish();
         self.ask_for_credentials();
         if self.is_idle() && self.flush > 0 {

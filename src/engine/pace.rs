@@ -1,7 +1,7 @@
 //! How many attempts of one origin may be under way, and how many may be claimed before there is room for them on the wire.
 
 /// Claims ahead of the wire are at most this many times the requests that it takes at once.
-const MOST_AHEAD: usize = 6;
+const MOST_AHEAD: usize = 16;
 /// And at most this many times what was answered during the last commit. Half of it is what one commit claims, so that it carries many;
 /// the other half is what is sent until it is done, with as much again should it take longer.
 const COMMITS_AHEAD: usize = 4;
@@ -116,14 +116,14 @@ mod tests {
     #[test]
     fn claims_run_ahead_by_what_a_few_commits_take_and_by_a_few_times_the_wire_at_most() {
         assert_eq!(Pace::wide(3).room(8, true), 8 + 12);
-        assert_eq!(Pace::wide(1_000).room(8, true), 8 + 48);
+        assert_eq!(Pace::wide(1_000).room(8, true), 8 + 128);
         assert_eq!(Pace::wide(1_000).room(8, false), 8, "where a claim alone has a price");
     }
 
     #[test]
     fn never_more_are_on_the_wire_than_the_limit() {
         let mut pace = Pace::wide(1_000);
-        (0..56).for_each(|_| pace.begin());
+        (0..136).for_each(|_| pace.begin());
         let sent = std::iter::from_fn(|| pace.has_wire().then(|| pace.sent())).count();
         assert_eq!(sent, 8);
         pace.answered();

@@ -18,8 +18,11 @@ use crate::{
     store::{Claim, Head, Keep, Loaded, Verdict},
 };
 
-/// How many acknowledged entries a round of pruning follows.
+/// After so many acknowledged entries old ones are pruned once nothing is under way: delivery goes before housekeeping, and both write
+/// through one connection.
 const PRUNE_EVERY: u64 = 1_000;
+/// After so many they are pruned beside delivery: what takes so long may take for ever.
+const PRUNE_AT_LATEST: u64 = 16_000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// A head that may be sent if its row agrees.
@@ -55,7 +58,8 @@ impl Drain {
         self.sweep();
         self.look(true).await?;
         self.parts.board.post_owner(true);
-        self.prune();
+        // What the last run left is pruned as soon as nothing is under way.
+        self.acked = PRUNE_EVERY;
         Ok(())
     }
 
@@ -339,7 +343,7 @@ impl Drain {
     }
 
     /// Old acknowledged entries go, a bounded number per commit, beside delivery.
-    pub(super) fn prune(&mut self) {
+    fn prune(&mut self) {
         self.acked = 0;
         let (store, clock) = (self.parts.store.clone(), Arc::clone(&self.parts.clock));
         let keep = keep(&self.parts.settings.retention);
@@ -355,7 +359,8 @@ impl Drain {
     }
 
     pub(super) fn prune_if_many(&mut self) {
-        if self.acked >= PRUNE_EVERY {
+        let due = if self.is_idle() { PRUNE_EVERY } else { PRUNE_AT_LATEST };
+        if self.acked >= due && !self.is_exiting() {
             self.prune();
         }
     }

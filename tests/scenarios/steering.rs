@@ -173,3 +173,33 @@ async fn credentials_that_were_refused_for_one_account_do_not_hold_another_one()
     assert!(backend.mutations().iter().all(|mutation| mutation.user.as_deref() == Some("bob")));
     device.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_settled_long_ago_is_pruned_at_the_next_start_and_what_waits_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (backend, keys) = (backend().await, MemoryKeys::new());
+    let setup = || {
+        let mut config = config(&backend);
+        config["retention"] = json!({ "settled": 2 });
+        Setup::new(folder.path(), config).keys(&keys)
+    };
+    let device = setup().start().await;
+    let mut all = Vec::new();
+    for number in 0..6 {
+        all.push(device.enqueue("note", None, json!({ "n": number })).await);
+        device.acked(all[number]).await;
+    }
+    device.outbox.pause().await.unwrap();
+    all.push(device.enqueue("note", None, json!({ "n": 6 })).await);
+    device.stop().await;
+
+    let device = setup().start().await;
+    let mut version = device.store.version();
+    while seen(&device).await.len() > 3 {
+        version.changed().await.unwrap();
+    }
+    let mut left = seen(&device).await;
+    left.sort();
+    assert_eq!(left, all[4..], "the newest two, and what waits");
+    device.stop().await;
+}

@@ -162,6 +162,31 @@ async fn once_a_pause_has_returned_nothing_more_is_sent_not_even_what_was_lined_
     tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
 }
 
+#[tokio::test]
+async fn old_entries_are_pruned_once_nothing_is_under_way_and_beside_delivery_only_when_there_are_many() {
+    let mut bench = bench().await;
+    bench.drain.take_over().await.unwrap();
+    let left_by_the_last_run = bench.drain.acked;
+    assert!(left_by_the_last_run > 0);
+    let id = bench.form().await;
+    bench.drain.look(false).await.unwrap();
+    bench.drain.pick().await.unwrap();
+    bench.drain.prune_if_many();
+    assert_eq!(bench.drain.acked, left_by_the_last_run, "delivery goes first");
+    bench.drain.acked = 1_000_000;
+    bench.drain.prune_if_many();
+    assert_eq!(bench.drain.acked, 0, "but not for ever");
+    bench.drain.acked = left_by_the_last_run;
+    let idle = async {
+        while bench.state(id).await != State::Acked || !bench.drain.is_idle() {
+            bench.drain.turn().await;
+        }
+        bench.drain.prune_if_many();
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), idle).await.expect("it is delivered");
+    assert_eq!(bench.drain.acked, 0);
+}
+
 /// A server that holds a write of this device that this database knows nothing of, and takes payments.
 #[derive(Default)]
 struct Copied {
