@@ -4,7 +4,7 @@
 use std::io;
 
 use cap_fs_ext::DirExt as _;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 use uuid::Uuid;
 
 use super::{Folder, Opened, walk::Own};
@@ -127,6 +127,11 @@ impl Aside {
 
 /// Moves a file into another folder, over nothing that is there.
 fn place(from: &Dir, name: &str, to: &Dir) -> io::Result<()> {
+    place_by(from, name, to, |other| from.hard_link(name, to, other))
+}
+
+/// `link` gives the file a second name.
+fn place_by(from: &Dir, name: &str, to: &Dir, link: impl Fn(&str) -> io::Result<()>) -> io::Result<()> {
     let (stem, end) = name
         .rsplit_once('.')
         .filter(|(stem, _)| !stem.is_empty())
@@ -134,17 +139,68 @@ fn place(from: &Dir, name: &str, to: &Dir) -> io::Result<()> {
     for number in 0..NAMES {
         let other = if number == 0 { name.to_owned() } else { format!("{stem} ({number}){end}") };
         // A second name is given only if it is free, which renaming would not ask.
-        match from.hard_link(name, to, &other) {
-            Ok(()) => return from.remove_file(name),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let placed = match link(&other) {
+            Ok(()) => from.remove_file(name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             // A disk without second names, or what may have none.
-            Err(_) if to.symlink_metadata(&other).is_err() => return from.rename(name, to, &other),
-            Err(_) => {}
+            Err(_) => rename_to_free(from, name, to, &other),
+        };
+        match placed {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            placed => return placed,
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Takes the name first, so that what somebody else creates under it at this moment is not renamed over.
+fn rename_to_free(from: &Dir, name: &str, to: &Dir, other: &str) -> io::Result<()> {
+    if from.symlink_metadata(name)?.is_dir() {
+        // Goes over nothing but an empty folder anyway.
+        let free = to.symlink_metadata(other).is_err();
+        return if free { from.rename(name, to, other) } else { Err(io::ErrorKind::AlreadyExists.into()) };
+    }
+    to.open_with(other, OpenOptions::new().write(true).create_new(true))?;
+    from.rename(name, to, other).inspect_err(|_| {
+        // Ours, and empty. It is in nobody's way if it stays.
+        let _ = to.remove_file(other);
+    })
+}
+
 fn failed(error: io::Error) -> Error {
     Error::io("moving a file", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_disk_without_second_names_nothing_is_moved_over_what_is_there() {
+        let home = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+            Dir::open_ambient_dir(home.path().join(name), cap_std::ambient_authority()).unwrap()
+        };
+        let (from, to) = (open("from"), open("to"));
+        let place = |content: &str| {
+            from.write("a.txt", content).unwrap();
+            place_by(&from, "a.txt", &to, |_| Err(io::ErrorKind::Unsupported.into())).unwrap();
+            assert!(!from.exists("a.txt"));
+        };
+        place("first");
+        place("second");
+        to.write("a (2).txt", "somebody's").unwrap();
+        place("third");
+        let read = |name| to.read_to_string(name).unwrap();
+        let all = ["a.txt", "a (1).txt", "a (2).txt", "a (3).txt"].map(read);
+        assert_eq!(all, ["first", "second", "somebody's", "third"]);
+
+        from.create_dir("folder").unwrap();
+        place_by(&from, "folder", &to, |_| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert!(to.is_dir("folder") && !from.exists("folder"));
+        from.create_dir("folder").unwrap();
+        place_by(&from, "folder", &to, |_| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert!(to.is_dir("folder (1)"));
+    }
 }
