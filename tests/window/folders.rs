@@ -20,6 +20,7 @@ async fn a_watched_folder_is_shown_and_followed_also_over_a_kill() {
     fs::write(&first, "from the folder").expect("the folder is there");
     backend::holds(&backend, page::SCANS, |it| it.body.as_ref() == b"from the folder").await;
     app.shows(page::FOLDER_COUNTS, "1 of 1 files are on the server").await;
+    app.show(page::FOLDER_COUNTS).await;
     app.picture("folder");
     app.kill_9();
 

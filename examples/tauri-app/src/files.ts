@@ -14,6 +14,7 @@ import {
   type Entry,
   type UploadProgress,
 } from 'tauri-plugin-storage-sync-api'
+import { convertFileSrc } from '@tauri-apps/api/core'
 import { getCurrentWebview } from '@tauri-apps/api/webview'
 
 import { attempt, byId, confirmed, copyOf, part, toast, write } from './dom'
@@ -33,6 +34,9 @@ interface Row {
   entry: Entry | undefined
   progress: UploadProgress | undefined
 }
+
+/** How the name of a picture ends: of what is dropped there is only the path. */
+const PICTURES = new Set(['AVIF', 'BMP', 'GIF', 'JPEG', 'JPG', 'PNG', 'SVG', 'WEBP'])
 
 /** By the id of the entry, newest first. */
 const rows = new Map<string, Row>()
@@ -81,7 +85,8 @@ async function add(file: File | string): Promise<void> {
   const row = shown(newId(), name, typeof file === 'string' ? 0 : file.size)
   const stop = new AbortController()
   row.copying = { bytes: 0, stop }
-  if (typeof file !== 'string' && file.type.startsWith('image/')) picture(row, file)
+  const image = pictureOf(file, name)
+  if (image !== undefined) picture(row, image)
   fill(row)
   try {
     await enqueueFile('file', file, {
@@ -104,11 +109,17 @@ async function add(file: File | string): Promise<void> {
   }
 }
 
-/** The thumbnail lives in this page only: on the disk there is nothing of a file but its encrypted copy. */
-function picture(row: Row, file: File): void {
+/** Where the page may see it, if it is a picture. What was dropped, and nothing else, the app may show through the asset protocol. */
+function pictureOf(file: File | string, name: string): string | undefined {
+  if (typeof file === 'string') return PICTURES.has(extension(name).toUpperCase()) ? convertFileSrc(file) : undefined
+  return file.type.startsWith('image/') ? URL.createObjectURL(file) : undefined
+}
+
+/** The thumbnail lives in this page only: the plugin keeps nothing of a file but its encrypted copy. */
+function picture(row: Row, source: string): void {
   const image = document.createElement('img')
   image.alt = ''
-  image.src = URL.createObjectURL(file)
+  image.src = source
   image.addEventListener('load', () => URL.revokeObjectURL(image.src), { once: true })
   image.addEventListener('error', () => image.remove(), { once: true })
   part(row.element, 'file-thumb').append(image)
