@@ -1,6 +1,6 @@
 //! Files, of the page and of the disk, are safe once they are in the queue, and arrive whole.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -129,4 +129,51 @@ async fn an_upload_is_cancelled_and_nothing_of_it_stays() {
         Ok(state) => Err(state),
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_picture_that_is_dropped_from_another_program_is_shown_and_uploaded_and_no_other_path_is_allowed() {
+    let desktop = Desktop::take().await;
+    let backend = backend::there().await;
+    let installation = Installation::new(&backend.url());
+    let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
+    let icon = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/tauri-app/src-tauri/icons/icon.png");
+    let (dropped, beside) = (elsewhere.path().join("lamp.png"), elsewhere.path().join("beside.png"));
+    for file in [&dropped, &beside] {
+        fs::copy(&icon, file).expect("it is in the repository");
+    }
+    let app = installation.start().await;
+    let enqueue = async |path: &Path| {
+        let path = path.to_str().expect("temporary folders have plain names");
+        app.invoke(
+            "enqueue_file",
+            json!({ "kind": "file", "path": path, "options": { "params": { "listing": "42" } } }),
+        )
+        .await
+    };
+    for file in [&dropped, &beside] {
+        let refused = enqueue(file).await.expect_err("nobody has dropped it");
+        assert_eq!(refused["code"], "path_not_allowed");
+    }
+
+    let mut drag = desktop.drag(&dropped).await;
+    wait_for("the page to see the drag", async || {
+        drag.wiggle();
+        let over = app.run("return document.querySelector('[data-over]') !== null", vec![]).await;
+        (over == true).then_some(()).ok_or_else(|| "nothing is over it".to_owned())
+    })
+    .await;
+    drag.let_go();
+    app.shows("file-state", "Delivered").await;
+    wait_for("the picture to be shown", async || {
+        let width = app.run("return document.querySelector('#file-list img')?.naturalWidth ?? null", vec![]).await;
+        width.as_u64().filter(|width| *width > 0).map(drop).ok_or_else(|| format!("its width is {width}"))
+    })
+    .await;
+    app.show("file-list").await;
+    app.picture("files-dropped");
+    let content = fs::read(&icon).expect("it is in the repository");
+    assert_eq!(arrived(&backend), [(Some("lamp.png".to_owned()), sha256(&content))]);
+    let refused = enqueue(&beside).await.expect_err("that one was not dropped");
+    assert_eq!(refused["code"], "path_not_allowed");
 }

@@ -183,9 +183,9 @@ impl App {
         .await
     }
 
-    /// Runs a script in the page.
-    pub async fn run(&self, script: &str, arguments: Vec<Value>) {
-        self.client.execute(script, arguments).await.unwrap_or_else(|error| panic!("the script fails: {error}"));
+    /// Runs a script in the page, and answers what it returns.
+    pub async fn run(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.client.execute(script, arguments).await.unwrap_or_else(|error| panic!("the script fails: {error}"))
     }
 
     /// Scrolls an element into sight and waits until it is painted there, for a picture.

@@ -1,6 +1,9 @@
 //! The desktop that `scripts/with-desktop` made: its windows, its focus, its keys, its picture.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -85,6 +88,58 @@ impl Desktop {
             .expect("xterm starts");
         let window = self.window(program.id()).await;
         Distraction { program, window }
+    }
+
+    /// Takes a file up in another program's window, and holds it.
+    pub async fn drag(&self, file: &Path) -> Drag {
+        let program = Command::new("/usr/bin/python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window/support/drag.py"))
+            .arg(file)
+            .spawn()
+            .expect("scripts/setup installs python3-gi");
+        let mut drag = Drag { program, steps: 0 };
+        let window = self.window(drag.program.id()).await;
+        wait_for("the file to be taken up", async || {
+            // It may still be on its way to its place.
+            xdotool(&["mouseup", "1", "mousemove", "--window", &window, "60", "60", "mousedown", "1"]);
+            (0..20).for_each(|_| drag.wiggle());
+            let title = xdotool(&["getwindowname", &window]);
+            (title.trim() == "A file in hand").then_some(()).ok_or_else(|| format!("its title is {title:?}"))
+        })
+        .await;
+        drag
+    }
+}
+
+/// Where on the screen a file is held that is dragged: over the page of a window that fills it.
+const RESTS: (i32, i32) = (640, 500);
+
+/// A file in the hand of the user.
+pub struct Drag {
+    program: Child,
+    steps: i32,
+}
+
+impl Drag {
+    /// Moves it a little, as a hand does: programs learn of it by such moves only.
+    pub fn wiggle(&mut self) {
+        self.steps += 1;
+        let (x, y) = RESTS;
+        let aside = self.steps % 9;
+        xdotool(&["mousemove", &(x + aside).to_string(), &(y + aside).to_string()]);
+    }
+
+    /// Lets go of it.
+    pub fn let_go(&mut self) {
+        xdotool(&["mouseup", "1"]);
+    }
+}
+
+impl Drop for Drag {
+    fn drop(&mut self) {
+        self.let_go();
+        processes::kill_9(self.program.id());
+        let _ = self.program.wait();
     }
 }
 
