@@ -30,6 +30,8 @@ const MOST_MEMORY_KIB: u32 = 1024 * 1024;
 const MOST_PASSES: u32 = 64;
 const MOST_LANES: u32 = 64;
 const SALT: usize = 16;
+/// So many passphrases are tried: the last one, and those that it was changed from.
+const TRIED: usize = 4;
 const FORMAT: u32 = 1;
 
 /// Master keys wrapped under a passphrase (Argon2id, RFC 9106) in files of a folder. Until the app has given the passphrase, `enqueue`
@@ -43,7 +45,8 @@ pub struct Passphrase {
 
 struct Shared {
     folder: PathBuf,
-    given: Mutex<Option<Zeroizing<String>>>,
+    /// What was given last, and what it was changed from since: other accounts may be under that still. Derivations try them in order.
+    given: Mutex<Vec<Zeroizing<String>>>,
     changed: watch::Sender<u64>,
 }
 
@@ -72,14 +75,16 @@ impl Passphrase {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Gives the passphrase. What waited for it goes on by itself. The first one ever given is the one that the keys are wrapped under.
+    /// Gives the passphrase, in place of any that was given before. What waited for it goes on by itself. The key of an account is wrapped
+    /// under the one that is given when it is made: accounts whose users have different ones give theirs when they sign in.
     pub fn give(&self, passphrase: &str) {
-        *self.given() = Some(Zeroizing::new(passphrase.to_owned()));
+        *self.given() = vec![Zeroizing::new(passphrase.to_owned())];
         self.shared.changed.send_modify(|times| *times += 1);
     }
 
-    /// Wraps the key of one account under another passphrase. What is queued stays as it is. Blocks for as long as two derivations
-    /// take: call it from a thread that may.
+    /// Wraps the key of one account under another passphrase, which is as good as given then. What is queued stays as it is. Keys of other
+    /// accounts stay under theirs: until the next [`Passphrase::give`] the old one is good for them; where all accounts share one,
+    /// change each. Blocks for as long as two derivations take: call it from a thread that may.
     ///
     /// # Errors
     /// [`Error::KeychainLocked`] when `old` is not the passphrase; [`Error::KeyMissing`] when there is no key yet;
@@ -95,17 +100,36 @@ impl Passphrase {
         let wrapped = file::read(&path).map_err(refused)?.ok_or(Error::KeyMissing)?;
         let key = unwrap(&wrapped, old, account).map_err(refused)?;
         file::write(&path, &wrap(&key, new, account).map_err(refused)?).map_err(refused)?;
-        self.give(new);
+        let mut given = self.given();
+        given.retain(|known| known.as_str() != new);
+        given.insert(0, Zeroizing::new(new.to_owned()));
+        given.truncate(TRIED);
+        drop(given);
+        self.shared.changed.send_modify(|times| *times += 1);
         Ok(())
     }
 
-    fn given(&self) -> MutexGuard<'_, Option<Zeroizing<String>>> {
+    fn given(&self) -> MutexGuard<'_, Vec<Zeroizing<String>>> {
         self.shared.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn passphrase(&self) -> Result<Zeroizing<String>, SourceError> {
-        self.given().clone().ok_or_else(|| SourceError::Locked("the passphrase was not given yet".into()))
+    /// The key of that file, and the passphrase that it is wrapped under.
+    fn opened(&self, wrapped: &[u8], account: &str) -> Result<(Zeroizing<Vec<u8>>, Zeroizing<String>), SourceError> {
+        let mut refused = not_given();
+        let given = self.given().clone();
+        for passphrase in given {
+            match unwrap(wrapped, &passphrase, account) {
+                Ok(key) => return Ok((key, passphrase)),
+                Err(error @ SourceError::Locked(_)) => refused = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
     }
+}
+
+fn not_given() -> SourceError {
+    SourceError::Locked("the passphrase was not given yet".into())
 }
 
 impl KeySource for Passphrase {
@@ -115,19 +139,21 @@ impl KeySource for Passphrase {
 
     fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
         // Before the file is looked for: without a passphrase a new key could not be kept either.
-        let passphrase = self.passphrase()?;
+        if self.given().is_empty() {
+            return Err(not_given());
+        }
         let wrapped = file::read(&file::of_account(&self.shared.folder, account, "wrapped"))?;
-        wrapped.map(|wrapped| unwrap(&wrapped, &passphrase, account)).transpose()
+        Ok(wrapped.map(|wrapped| self.opened(&wrapped, account)).transpose()?.map(|(key, _)| key))
     }
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
         let path = file::of_account(&self.shared.folder, account, "wrapped");
         let _alone = file::alone(&self.shared.folder)?;
-        let passphrase = self.passphrase()?;
-        if let Some(before) = file::read(&path)? {
+        let passphrase = match file::read(&path)? {
             // Another process may have changed the passphrase: under the old one nobody would look for the key.
-            drop(unwrap(&before, &passphrase, account)?);
-        }
+            Some(before) => self.opened(&before, account)?.1,
+            None => self.given().first().cloned().ok_or_else(not_given)?,
+        };
         file::write(&path, &wrap(key, &passphrase, account)?)
     }
 

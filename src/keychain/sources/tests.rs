@@ -94,6 +94,29 @@ fn a_changed_passphrase_wraps_the_same_key_and_a_wrong_old_one_changes_nothing()
 }
 
 #[test]
+fn a_passphrase_that_is_changed_for_one_account_keeps_no_other_one_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Passphrase::new(folder.path());
+    source.give("one");
+    source.store("ann", &KEY).unwrap();
+    source.store("bob", &[8; 32]).unwrap();
+    source.change("ann", "one", "two").unwrap();
+    assert_eq!(loaded(&source, "ann"), Some(KEY.to_vec()));
+    assert_eq!(loaded(&source, "bob"), Some(vec![8; 32]), "his is under the old one, which he has given");
+    source.store("bob", &[9; 32]).unwrap();
+    let again = Passphrase::new(folder.path());
+    again.give("one");
+    assert_eq!(loaded(&again, "bob"), Some(vec![9; 32]), "a rotation leaves it under his own");
+    source.change("bob", "one", "two").unwrap();
+    again.give("two");
+    for account in ["ann", "bob"] {
+        assert!(loaded(&again, account).is_some(), "where all share one, each is changed");
+    }
+    again.give("another user's");
+    assert!(matches!(again.load("ann"), Err(SourceError::Locked(_))), "what is given takes the place of what was");
+}
+
+#[test]
 fn a_file_that_asks_for_absurd_work_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let source = Passphrase::new(folder.path());
