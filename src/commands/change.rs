@@ -31,8 +31,16 @@ pub(crate) async fn edit<R: Runtime>(
 }
 
 #[tauri::command]
-pub(crate) async fn resolve(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+pub(crate) async fn resolve<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
+    sync: State<'_, StorageSync>,
+    request: Request<'_>,
+) -> Result<()> {
     let (id, resolution) = decision(request.body(), request.headers())?;
+    if let Resolution::Payload(payload) = &resolution {
+        limits.take(webview.label(), 1, payload.as_bytes().len())?;
+    }
     sync.resolve(id, resolution).await
 }
 

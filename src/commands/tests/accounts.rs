@@ -117,7 +117,12 @@ fn windows_are_told_once_that_somebody_has_to_sign_in_and_nothing_else() {
 fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     let mut config = form().unwrap();
     config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });
-    let bench = start(json!(["storage-sync:default"]), Some(config), Builder::new()).unwrap();
+    let bench = start(
+        json!(["storage-sync:default", "storage-sync:allow-edit", "storage-sync:allow-resolve"]),
+        Some(config),
+        Builder::new(),
+    )
+    .unwrap();
     let second = window(&bench, "second");
     let entry = |key: &str| json!({ "kind": "form", "payload": 1, "options": { "key": key } });
     for key in ["a", "b"] {
@@ -130,6 +135,11 @@ fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     assert!(message.contains("try again in") && message.contains("limits.windowEntries"), "{message}");
     call(&bench.window, "enqueue", entry("c")).unwrap();
     assert_eq!(code(call(&bench.window, "enqueue", entry("d"))), "rate_limited");
+    let id = "00000000-0000-7000-8000-000000000000";
+    for change in ["edit", "resolve"] {
+        assert_eq!(code(call(&bench.window, change, json!({ "id": id, "payload": 1 }))), "rate_limited", "{change}");
+    }
+    assert_eq!(code(call(&bench.window, "resolve", json!({ "id": id, "choice": "mine" }))), "not_found");
     let large = json!({ "kind": "form", "payload": "x".repeat(600), "options": { "key": "large" } });
     call(&second, "enqueue", large.clone()).unwrap();
     assert_eq!(code(call(&second, "enqueue", large)), "rate_limited");
