@@ -13,7 +13,8 @@ pub struct Retention {
     pub settled: u64,
     /// Acked and superseded entries, in days: 0 to 36 500. Default: 7.
     pub settled_days: u32,
-    /// Entries that were beaten on the server, with their payloads, in days. Default: 30.
+    /// Entries that were beaten on the server, with their payloads, in days since somebody has read of it (`conflicts_read`); until then
+    /// they stay. Default: 30.
     pub lost_days: u32,
     /// What is known of things without entries (revision, canonical id, whether they exist), since the server last said something of
     /// them, in days: more than the two above. Default: 365.

@@ -57,7 +57,7 @@ impl Outbox {
             )));
         }
         let account = self.account().await?;
-        let read = self.parts().store.conflicts_read(&account, ids).await?;
+        let read = self.parts().store.conflicts_read(&account, ids, self.now()).await?;
         if !read.is_empty() {
             // Lists of entries show it.
             self.status_changed();

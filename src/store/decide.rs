@@ -53,6 +53,7 @@ pub(super) struct Rewrite {
 pub(super) struct Noticed {
     pub(super) account: String,
     pub(super) ids: Vec<Uuid>,
+    pub(super) now: i64,
 }
 
 /// Keeps the idempotency keys that these entries give up.
@@ -239,13 +240,16 @@ pub(super) fn observe(batch: &mut Batch, Observe { account, kind, key, known, no
     batch.bind(account.clone()).bind(kind.clone()).bind(key.clone());
 }
 
-/// Somebody has read of these.
-pub(super) async fn noticed(tx: &mut Tx<'_>, Noticed { account, ids: read }: &Noticed) -> Result<Vec<Uuid>, Fault> {
+/// Somebody has read of these: from now on their payloads are kept for a while, and no longer for ever.
+pub(super) async fn noticed(
+    tx: &mut Tx<'_>,
+    Noticed { account, ids: read, now }: &Noticed,
+) -> Result<Vec<Uuid>, Fault> {
     let number = tx.batch.push(&format!(
-        "UPDATE entries SET notice = 0 WHERE notice = 1 AND account = ? AND id IN ({}) RETURNING id",
+        "UPDATE entries SET notice = 0, updated_at = ? WHERE notice = 1 AND account = ? AND id IN ({}) RETURNING id",
         places(read.len())
     ));
-    tx.batch.bind(account.clone());
+    tx.batch.bind(*now).bind(account.clone());
     for id in read {
         tx.batch.bind_id(*id);
     }

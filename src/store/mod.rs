@@ -215,13 +215,13 @@ impl Store {
     }
 
     /// Somebody has read of these conflicts. Answers the ones that nobody had read of.
-    pub async fn conflicts_read(&self, account: &str, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    pub async fn conflicts_read(&self, account: &str, ids: &[Uuid], now: i64) -> Result<Vec<Uuid>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let filter = Filter { ids: Some(ids.to_vec()), ..Filter::default() };
         filter.check()?;
-        self.write(Noticed { account: account.to_owned(), ids: ids.to_vec() }, Command::Noticed).await
+        self.write(Noticed { account: account.to_owned(), ids: ids.to_vec(), now }, Command::Noticed).await
     }
 
     /// Survives a restart.

@@ -43,7 +43,8 @@ pub(super) async fn rows(tx: &mut Tx<'_>, Prune { keep, now }: &Prune) -> Result
     );
     tx.batch.bind(newest);
     let lost = tx.batch.push(
-        "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE lost = 1 AND updated_at < ? LIMIT ?) RETURNING seq",
+        // Somebody has to have read of it before.
+        "DELETE FROM entries WHERE seq IN (SELECT seq FROM entries WHERE lost = 1 AND updated_at < ? AND notice = 0 LIMIT ?) RETURNING seq",
     );
     tx.batch.bind(before(keep.lost_ms)).bind(ROWS);
     let answers = tx.flush().await?;

@@ -149,7 +149,7 @@ CREATE INDEX entries_inflight ON entries (account, seq) WHERE state = 'inflight'
 CREATE INDEX entries_failed ON entries (account, seq) WHERE state = 'failed';
 -- What may be pruned.
 CREATE INDEX entries_settled ON entries (seq) WHERE state IN ('acked', 'superseded') AND lost = 0;
-CREATE INDEX entries_lost ON entries (updated_at) WHERE lost = 1;
+CREATE INDEX entries_lost ON entries (notice, updated_at) WHERE lost = 1;
 -- Conflicts that nobody has read of.
 CREATE INDEX entries_notice ON entries (account, seq) WHERE notice = 1;
 

@@ -157,3 +157,46 @@ async fn nothing_is_sealed_anew_under_a_key_that_is_gone() {
     assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
     assert!(store.edit(edit([1; 16]), NOW).await.unwrap());
 }
+
+#[tokio::test]
+async fn what_was_beaten_is_kept_until_somebody_has_read_of_it_and_for_a_while_after() {
+    let fixture = Fixture::new().await;
+    let id = fixture.put(every("a")).await;
+    assert!(fixture.claim(id).await);
+    fixture.settle(id, Verdict::Lost { taught: Taught::default(), possibly_sent: false }).await;
+    let left = async |now: i64| {
+        while fixture.store.prune(Keep { lost_ms: 1000, ..keep(1000, i64::MAX) }, now).await.unwrap() {}
+        number(
+            &mut fixture.peek().await,
+            "SELECT count(*) FROM entries e JOIN payloads p USING (seq) WHERE p.body IS NOT NULL",
+        )
+        .await
+    };
+    let years_later = NOW + 1_000_000_000_000;
+    assert_eq!(left(years_later).await, 1, "nobody has read of it");
+    assert_eq!(fixture.store.conflicts_read("", &[id], years_later).await.unwrap(), [id]);
+    assert_eq!(left(years_later + 1000).await, 1);
+    assert_eq!(left(years_later + 1001).await, 0);
+}
+
+#[tokio::test]
+async fn ids_of_entries_that_are_gone_are_forgotten_after_their_time_and_not_before() {
+    let fixture = Fixture::new().await;
+    let (delivered, unknown) = (fixture.put(every("a")).await, fixture.put(every("b")).await);
+    assert!(fixture.claim(delivered).await && fixture.claim(unknown).await);
+    fixture.settle(delivered, Verdict::Acked { canonical_id: Some("7".into()), revision: None, etag: None }).await;
+    fixture.settle(unknown, Verdict::Unknown).await;
+    fixture.store.discard("", &Filter { ids: Some(vec![unknown]), ..Filter::default() }, false, NOW).await.unwrap();
+    let left = async |keep: Keep, now: i64| {
+        while fixture.store.prune(keep, now).await.unwrap() {}
+        let mut peek = fixture.peek().await;
+        let mappings = number(&mut peek, "SELECT count(*) FROM mappings").await;
+        (mappings, number(&mut peek, "SELECT count(*) FROM tombstones").await)
+    };
+    let keep = Keep { mappings_ms: 1000, tombstones_ms: 2000, ..keep(0, i64::MAX) };
+    assert_eq!(left(keep, NOW).await, (1, 1));
+    assert_eq!(left(keep, NOW + 1000).await, (1, 1));
+    assert_eq!(left(keep, NOW + 1500).await, (0, 1));
+    assert_eq!(left(keep, NOW + 2000).await, (0, 1));
+    assert_eq!(left(keep, NOW + 2001).await, (0, 0));
+}
