@@ -184,6 +184,7 @@ export const rules = [
     name: 'copy-undoubted',
     what: 'A copy of the database does not doubt what it holds',
     sql: ['UPDATE entries SET possibly_sent = 1, device =', 'UPDATE entries SET device ='],
+    test: '`nothing_that_another_copy_of_the_database_may_have_sent_is_claimed_beside_the_commit_that_says_so` (src/engine/tests/drain.rs)',
   },
   {
     name: 'ask-stays',

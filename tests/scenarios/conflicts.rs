@@ -1,7 +1,7 @@
 //! A server that holds what somebody else wrote: who wins, who is told, and that nothing is applied twice.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{
         Arc,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use storage_sync_backend::{Backend, Edit, Ending, Rule, Seen};
+use storage_sync_backend::{Backend, Edit, Ending, Mutation, Rule, Seen};
 use tauri_plugin_storage_sync::{
     Entry, Reason, State,
     testing::{
@@ -309,15 +309,16 @@ async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_
             backend.misbehave(rule.times(1));
         }
         let by = usize::from(dice.one_in(2));
-        let id = devices[by].enqueue("form", Some("a"), json!({ "round": round, "by": by })).await;
-        written.push((by, id));
+        let draft = json!({ "round": round, "by": by });
+        let id = devices[by].enqueue("form", Some("a"), draft.clone()).await;
+        written.push((by, id, draft));
         if dice.one_in(3) {
             devices[by].quiet().await;
         }
     }
     backend.behave();
-    let mut applied = Vec::new();
-    for (by, id) in &written {
+    let mut applied = HashMap::new();
+    for (by, id, _) in &written {
         let settled = |entry: &Entry| matches!(entry.state, State::Acked | State::Superseded);
         let entry = devices[*by].until(*id, settled).await;
         let times = times_applied(&backend, *id);
@@ -328,15 +329,26 @@ async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_
             (_, false, _) => assert!(times == 0 && entry.superseded_by.is_some(), "{entry:#?}"),
         }
         if times == 1 {
-            applied.push(*id);
+            applied.insert(*id, entry);
         }
     }
-    let last = backend.mutations().pop().unwrap();
-    let held: Value = content(&backend, "forms", "a");
-    let winner = written.iter().find(|(_, id)| last.idempotency_key.as_ref().unwrap().starts_with(&id.to_string()));
-    let (by, id) = winner.expect("the last write is one of ours");
-    assert_eq!(held["by"], json!(by), "{held}");
-    assert!(applied.contains(id));
+    let mutations = backend.mutations();
+    assert_eq!(mutations.len(), applied.len(), "every write is one of ours");
+    for mutation in &mutations {
+        let id = mutation.idempotency_key.as_ref().unwrap().split('.').next().unwrap();
+        let entry = &applied[&id.parse().unwrap()];
+        assert_eq!(entry.revision, Some(mutation.revision), "{mutation:#?} {entry:#?}");
+    }
+    let ascend = |pair: &[Mutation]| (pair[0].revision, &pair[0].device) < (pair[1].revision, &pair[1].device);
+    assert!(mutations.windows(2).all(ascend), "a write went below another: {mutations:#?}");
+    let last = mutations.last().unwrap();
+    let wrote_it = devices.iter().position(|device| last.device == Some(device.store.device().to_string()));
+    let latest = written.iter().rfind(|(by, ..)| Some(*by) == wrote_it);
+    let (by, id, draft) = latest.expect("the last write is one of ours");
+    assert_eq!(content(&backend, "forms", "a"), *draft, "it is the latest that device {by} wrote");
+    let entry = &applied[id];
+    let held = backend.world(|world| world.resource("forms", "a").map(|form| form.last.revision));
+    assert_eq!((entry.state, entry.revision), (State::Acked, held), "{entry:#?}");
     let requests = backend.requests();
     let unheard: Vec<&Seen> = requests.iter().filter(|seen| seen.applied && seen.ending == Ending::Reset).collect();
     assert!(!unheard.is_empty(), "no answer was lost after its write had been applied: the run shows nothing");
@@ -347,7 +359,7 @@ async fn two_devices_that_edit_one_thing_over_a_lossy_network_converge_and_each_
     for (n, device) in devices.into_iter().enumerate() {
         let told: HashSet<Uuid> = device.outbox.conflicts().await.unwrap().iter().map(|entry| entry.id).collect();
         let mut lost = HashSet::new();
-        for (_, id) in written.iter().filter(|(by, _)| *by == n) {
+        for (_, id, _) in written.iter().filter(|(by, ..)| *by == n) {
             lost.extend(device.entry(*id).await.lost.then_some(*id));
         }
         assert_eq!(told, lost, "device {n} hears of other losses than it had");

@@ -1,6 +1,6 @@
 //! Every row of the outcome table: what the server applied, what the entry became, whether an attempt was counted.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
 use storage_sync_backend::{Backend, Rule};
@@ -150,10 +150,35 @@ async fn server_faults_are_retried_with_backoff_and_possibly_sent() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_answered_500_a_hundred_times_is_not_given_up_and_arrives_once() {
+    let world = world().await;
+    world.backend.misbehave(Rule::status(500).times(100));
+    let id = world.note().await;
+    for attempt in 1..=100 {
+        let goes_on = |entry: &Entry| matches!(entry.state, State::Pending | State::Inflight);
+        let tried = |entry: &Entry| entry.state == State::Pending && entry.attempts == attempt;
+        let entry = world.device.until(id, |entry| tried(entry) || !goes_on(entry)).await;
+        assert!(goes_on(&entry) && entry.status == Some(500) && entry.possibly_sent, "{entry:#?}");
+        assert!(backoff(entry.waiting_for.as_ref().unwrap()), "{entry:#?}");
+        assert_eq!(times_applied(&world.backend, id), 0);
+        world.clock.advance(LONG);
+    }
+    let entry = world.device.acked(id).await;
+    assert_eq!((entry.attempts, entry.status, entry.possibly_sent), (101, Some(201), false), "{entry:#?}");
+    assert_eq!(times_applied(&world.backend, id), 1, "applied exactly once");
+    let requests = world.backend.requests();
+    let what: HashSet<_> = requests.iter().map(|seen| (&seen.idempotency_key, &seen.sha256)).collect();
+    assert_eq!((requests.len(), what.len()), (101, 1), "the same bytes under the same key each time");
+    world.device.stop().await;
+}
+
+#[tokio::test]
 async fn insufficient_storage_is_retried_after_a_long_floor_that_no_wake_shortens() {
     let world = world().await;
     let entry = world.once(Rule::status(507)).await;
+    assert_eq!((entry.state, entry.attempts, entry.possibly_sent), (State::Pending, 1, true), "{entry:#?}");
     assert!(backoff(entry.waiting_for.as_ref().unwrap()));
+    assert_eq!(times_applied(&world.backend, entry.id), 0);
     let before = world.backend.world(|world| world.received());
     world.clock.advance(Duration::from_secs(60));
     world.device.quiet().await;
@@ -307,8 +332,11 @@ async fn a_delete_of_what_is_gone_is_an_ack() {
     for status in [404, 410] {
         backend.misbehave(Rule::status(status));
         let id = device.enqueue("gone", Some("a"), json!({})).await;
-        assert_eq!(device.acked(id).await.status, Some(status));
+        let entry = device.acked(id).await;
+        assert_eq!((entry.status, entry.attempts, entry.possibly_sent), (Some(status), 1, false), "{entry:#?}");
+        assert_eq!(times_applied(&backend, id), 0, "it was gone already");
     }
+    assert_eq!(backend.requests().len(), 2, "each was sent once");
 }
 
 #[tokio::test]

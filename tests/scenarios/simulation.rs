@@ -140,7 +140,7 @@ async fn history(net: &Arc<Net>, dice: &mut Dice, templates: &Path) {
     net.world().hurry = temper.hurries.then(|| Dice::new(dice.next()));
     let mut clients = Vec::new();
     let first = dice.next();
-    for n in 0..1 + dice.roll(3) as usize {
+    for n in 0..2 + dice.roll(3) as usize {
         // All different, and none always the greater.
         let template = ((first >> 8) ^ (n as u64)) % TEMPLATES as u64;
         let template = templates.join(template.to_string());
