@@ -6,7 +6,8 @@ use std::{
     ffi::OsStr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 /// A mounted image; unmounted when dropped.
@@ -14,6 +15,9 @@ pub struct Disk {
     image: PathBuf,
     mount: PathBuf,
 }
+
+/// How often it is tried to unmount an image.
+const LOOKS: u32 = 200;
 
 const NEEDS: &str = "this test makes an ext4 image (mkfs.ext4 of e2fsprogs) and mounts it on a loop device (mount and umount of \
     util-linux): run it as root, or as a user who may run these three by `sudo -n`, that is, without a password";
@@ -71,7 +75,14 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // While a test fails there is nothing better to do than to try.
-        drop(as_root("umount").arg(&self.mount).status());
+        // Threads that had files of it open may still be about to close them.
+        for _ in 0..LOOKS {
+            let unmounted = as_root("umount").arg(&self.mount).stderr(Stdio::null()).status();
+            // While a test fails there is nothing better to do than to try.
+            if !unmounted.is_ok_and(|status| !status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }

@@ -12,14 +12,14 @@ mod writer;
 use std::time::SystemTime;
 
 use disk::Disk;
-use writer::{Mode, Writer};
+use writer::{IS_FILE, Mode, Writer};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// One cut: answers how many receipts were printed, and how many of them are gone.
-async fn cut(disk: &Disk, mode: Mode, receipts: usize) -> (usize, usize) {
+/// One cut: answers how many receipts were printed, how many of them of files, and how many are gone.
+async fn cut(disk: &Disk, mode: Mode, receipts: usize) -> (usize, usize, usize) {
     let folder = disk.mounted().join(format!("{mode:?}"));
     let mut writer = Writer::start(&folder, mode);
     let mut promised: Vec<String> = (0..receipts).filter_map(|_| writer.line()).collect();
@@ -30,7 +30,7 @@ async fn cut(disk: &Disk, mode: Mode, receipts: usize) -> (usize, usize) {
     promised.extend(std::iter::from_fn(|| writer.line()));
     let lost = writer::missing(&copy.mounted().join(format!("{mode:?}")), mode, &promised).await;
     std::fs::remove_dir_all(&folder).unwrap();
-    (promised.len(), lost)
+    (promised.len(), promised.iter().filter(|id| id.starts_with(IS_FILE)).count(), lost)
 }
 
 #[tokio::test]
@@ -44,17 +44,21 @@ async fn no_entry_whose_receipt_was_given_is_lost_by_a_power_cut() {
     println!("{cuts} power cuts, STORAGE_SYNC_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::make(folder.path());
-    let (mut promised, mut lost, mut control) = (0, 0, 0);
+    let (mut promised, mut files, mut lost, mut control) = (0, 0, 0, 0);
     let mut state = seed;
     for _ in 0..cuts {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let receipts = 50 + (state >> 33) as usize % 1500;
-        let (printed, missing) = cut(&disk, Mode::Full, receipts).await;
+        let (printed, of_files, missing) = cut(&disk, Mode::Full, receipts).await;
         promised += printed;
+        files += of_files;
         lost += missing;
-        control += cut(&disk, Mode::Normal, receipts).await.1;
+        control += cut(&disk, Mode::Normal, receipts).await.2;
     }
-    println!("{cuts} cuts, {promised} receipts, {lost} lost; the control with synchronous=NORMAL lost {control}");
+    println!(
+        "{cuts} cuts, {promised} receipts, {files} of them of files, {lost} lost; the control with synchronous=NORMAL lost {control}"
+    );
     assert!(control > 0, "the run is void: the control lost nothing, so the cut cuts nothing");
+    assert!(files > 0, "the run is void for files: none had its receipt");
     assert_eq!(lost, 0);
 }

@@ -8,22 +8,35 @@ use std::{
         Arc,
         mpsc::{Receiver, channel},
     },
+    time::Duration,
 };
 
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use tauri_plugin_storage_sync::testing::{
-    board::Board,
-    clock::{Clock, SystemClock},
-    config::{Config, Settings},
-    keychain::{KeySource, Keys, SourceError},
-    outbox::{EnqueueOptions, Outbox, Parts, Payload},
-    store::Store,
-    wake::WakeSignal,
+use storage_sync_backend::{Backend, Options};
+use tauri_plugin_storage_sync::{
+    FileOptions, State,
+    testing::{
+        board::Board,
+        clock::{Clock, SystemClock, SystemRandom},
+        config::{Config, Settings},
+        engine::{self, Engine},
+        keychain::{KeySource, Keys, SourceError},
+        outbox::{EnqueueOptions, Outbox, Parts, Payload},
+        store::Store,
+        transport::{credentials::Credentials, http::Http},
+        wake::WakeSignal,
+    },
 };
 use zeroize::Zeroizing;
 
 const FOLDER: &str = "STORAGE_SYNC_CUT_FOLDER";
 const MODE: &str = "STORAGE_SYNC_CUT_MODE";
+/// So many bytes go through the spool: smaller files are part of the database.
+const FILE: usize = 200_000;
+/// Before the id of an entry that is a file.
+pub const IS_FILE: &str = "file ";
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -109,22 +122,38 @@ impl KeySource for SameKey {
     }
 }
 
-async fn outbox(folder: &Path) -> (Store, Outbox) {
+async fn outbox(folder: &Path, base: &str) -> (Store, Outbox, engine::Parts) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let store = Store::open(folder, clock.wall()).await.unwrap().store;
     // As the process that delivers: it checkpoints.
     store.set_owner(true).await.unwrap();
-    let config = serde_json::json!({ "endpoints": { "note": { "method": "POST", "url": "http://127.0.0.1:9/" } } });
-    let outbox = Outbox::new(Parts {
-        store: store.clone(),
-        settings: Arc::new(Settings::new(Config::from_json(config).unwrap(), Vec::new()).unwrap()),
-        keys: Keys::new(Arc::new(SameKey), folder.to_owned(), std::time::Duration::from_secs(30)),
-        clock: Arc::clone(&clock),
-        wake: WakeSignal::default(),
-        board: Board::new(clock),
-        folder: folder.to_owned(),
+    let config = serde_json::json!({
+        "baseUrl": base,
+        // Every receipt is asked for in the end.
+        "retention": { "settled": 1_000_000 },
+        "endpoints": {
+            "note": { "method": "POST", "url": "/notes" },
+            "scan": { "method": "PUT", "url": "/scans/{key}", "body": "multipart" },
+        },
     });
-    (store, outbox)
+    let settings = Arc::new(Settings::new(Config::from_json(config).unwrap(), Vec::new()).unwrap());
+    let keys = Keys::new(Arc::new(SameKey), folder.to_owned(), Duration::from_secs(30));
+    let (wake, board) = (WakeSignal::default(), Board::new(Arc::clone(&clock)));
+    let parts = engine::Parts {
+        store: store.clone(),
+        settings: Arc::clone(&settings),
+        keys: keys.clone(),
+        transport: Arc::new(Http::new().unwrap()),
+        credentials: Credentials::new(None),
+        clock: Arc::clone(&clock),
+        random: Arc::new(SystemRandom),
+        wake: wake.clone(),
+        board: board.clone(),
+        folder: folder.to_owned(),
+    };
+    let outbox =
+        Outbox::new(Parts { store: store.clone(), settings, keys, clock, wake, board, folder: folder.to_owned() });
+    (store, outbox, parts)
 }
 
 async fn control(folder: &Path) -> SqliteConnection {
@@ -152,7 +181,17 @@ async fn a_writer_does_as_its_environment_says() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let folder = Path::new(&folder);
     if std::env::var(MODE).unwrap() == format!("{:?}", Mode::Full) {
-        let (_store, outbox) = outbox(folder).await;
+        let (_store, outbox, _) = outbox(folder, NOWHERE).await;
+        let source = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(source.path(), vec![5; FILE]).unwrap();
+        let files = async {
+            for number in 0_u64.. {
+                let options = FileOptions { key: Some(number.to_string()), ..FileOptions::default() };
+                let file = std::fs::File::open(source.path()).unwrap();
+                let receipt = outbox.enqueue_file("scan", file, options).await.unwrap();
+                say(&format!("{IS_FILE}{}", receipt.id));
+            }
+        };
         let writers = (0..8).map(|_| async {
             loop {
                 let payload = Payload::json(&"x".repeat(500)).unwrap();
@@ -160,7 +199,7 @@ async fn a_writer_does_as_its_environment_says() {
                 say(&receipt.id.to_string());
             }
         });
-        futures_util::future::join_all(writers).await;
+        futures_util::future::join(futures_util::future::join_all(writers), files).await;
     }
     let mut connection = control(folder).await;
     for number in 0_u64.. {
@@ -175,12 +214,25 @@ pub async fn missing(folder: &Path, mode: Mode, promised: &[String]) -> usize {
     let mut missing = 0;
     match mode {
         Mode::Full => {
-            let (store, outbox) = outbox(folder).await;
-            for id in promised {
+            let backend = Backend::start(Options::default()).await.unwrap();
+            let (store, outbox, parts) = outbox(folder, &backend.url()).await;
+            let (files, notes): (Vec<_>, Vec<_>) = promised.iter().partition(|id| id.starts_with(IS_FILE));
+            for id in notes {
                 let id = id.parse().unwrap();
                 // It must not only be there: it must open.
                 missing += usize::from(outbox.payload(id).await.is_err());
             }
+            // Of a file all must be there, which the server hears of first.
+            let (engine, mut version) = (Engine::start(parts), store.version());
+            let left = async || store.counts("").await.map(|counts| counts.pending + counts.inflight).unwrap();
+            while left().await > 0 {
+                version.changed().await.unwrap();
+            }
+            for id in &files {
+                let entry = outbox.get(id[IS_FILE.len()..].parse().unwrap()).await;
+                missing += usize::from(!entry.is_ok_and(|entry| entry.state == State::Acked));
+            }
+            engine.stop(Duration::from_secs(10)).await;
             store.close().await;
         }
         Mode::Normal => {

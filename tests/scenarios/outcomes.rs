@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
 use storage_sync_backend::{Backend, Rule};
-use tauri_plugin_storage_sync::{Entry, Reason, State, WaitingFor};
+use tauri_plugin_storage_sync::{Entry, Reason, State, WaitingFor, testing::wake::Wake};
 use uuid::Uuid;
 
 use crate::support::{Device, ManualClock, Setup, backend, config, times_applied};
@@ -146,6 +146,26 @@ async fn an_answer_cut_off_in_the_middle_is_an_unknown_outcome() {
 async fn server_faults_are_retried_with_backoff_and_possibly_sent() {
     for status in [500, 502, 504, 599, 408, 421, 423, 425] {
         goes_on(Rule::status(status), Goes { counted: 1, possibly_sent: true, applied: 0 }, backoff).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_wants_other_credentials_holds_the_origin_and_counts_no_attempt() {
+    for status in [401, 407] {
+        let world = world().await;
+        world.backend.misbehave(Rule::status(status));
+        let id = world.note().await;
+        let held = |entry: &Entry| matches!(entry.waiting_for, Some(WaitingFor::Auth { .. }));
+        let entry = world.device.until(id, held).await;
+        assert_eq!((entry.state, entry.attempts, entry.possibly_sent), (State::Pending, 0, false), "{entry:#?}");
+        assert_eq!(times_applied(&world.backend, id), 0);
+        world.backend.behave();
+        let headers = vec![("Authorization".into(), "Bearer new".into())];
+        world.device.credentials.set("", &world.backend.url(), headers).unwrap();
+        world.device.wake.wake(Wake::Credentials);
+        world.device.acked(id).await;
+        assert_eq!(times_applied(&world.backend, id), 1, "applied exactly once");
+        world.device.stop().await;
     }
 }
 

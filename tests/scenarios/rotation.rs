@@ -17,6 +17,9 @@ use crate::{
 };
 
 const FOLDER: &str = "STORAGE_SYNC_ROTATOR_FOLDER";
+/// Where it delivers; if absent it does not.
+const BACKEND: &str = "STORAGE_SYNC_ROTATOR_BACKEND";
+const NOWHERE: &str = "https://nowhere.invalid";
 
 async fn payload_of(outbox: &Outbox, id: Uuid) -> String {
     match outbox.payload(id).await.unwrap_or_else(|error| panic!("{id} is unreadable: {error}")) {
@@ -166,8 +169,12 @@ async fn a_key_that_the_app_gives_is_not_rotated_and_nothing_changes() {
     device.stop().await;
 }
 
-async fn open(folder: &Path) -> Device {
-    let config = json!({ "endpoints": { "note": { "method": "POST", "url": "https://nowhere.invalid/notes" } } });
+async fn open(folder: &Path, base: &str) -> Device {
+    let config = json!({
+        "baseUrl": base,
+        "endpoints": { "note": { "method": "POST", "url": "/notes" } },
+        "retry": { "baseMs": 5, "capMs": 20 },
+    });
     let mut setup = Setup::new(&folder.join("queue"), config);
     setup.source = Some(Arc::new(InsecureKeyFile::new(folder.join("keys"))));
     setup.open().await
@@ -177,7 +184,11 @@ async fn open(folder: &Path) -> Device {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotator_does_as_its_environment_says() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
-    let device = open(Path::new(&folder)).await;
+    let backend = std::env::var(BACKEND);
+    let mut device = open(Path::new(&folder), backend.as_deref().unwrap_or(NOWHERE)).await;
+    if backend.is_ok() {
+        device.start();
+    }
     println!("rotator: open");
     for n in 0.. {
         let id = device.enqueue("note", None, json!({ "n": n })).await;
@@ -199,10 +210,11 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     for _ in 0..kills {
         let (lines, micros) = (dice.roll(16), dice.roll(9_000));
         let path = folder.path().to_str().unwrap().to_owned();
-        let said = tokio::task::spawn_blocking(move || run_and_kill(&path, lines, micros)).await.unwrap();
+        let environment = vec![(FOLDER, path)];
+        let said = tokio::task::spawn_blocking(move || run_and_kill(&environment, lines, micros)).await.unwrap();
         promised.extend(said);
     }
-    let device = open(folder.path()).await;
+    let device = open(folder.path(), NOWHERE).await;
     println!("{} receipts", promised.len());
     assert!(promised.len() as u64 > kills, "the rotators did something before they died");
     device.enqueue("note", None, json!(0)).await;
@@ -219,12 +231,38 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     device.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_a_rotation_beside_delivery_keep_no_entry_from_arriving_once() {
+    let kills = number("STORAGE_SYNC_KILLS", 60) / 2;
+    let seed = seed();
+    println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let (mut promised, mut dice) = (Vec::new(), Dice::new(seed));
+    for _ in 0..kills {
+        let (lines, micros) = (dice.roll(16), dice.roll(9_000));
+        let path = folder.path().to_str().unwrap().to_owned();
+        let environment = vec![(FOLDER, path), (BACKEND, backend.url())];
+        let said = tokio::task::spawn_blocking(move || run_and_kill(&environment, lines, micros)).await.unwrap();
+        promised.extend(said);
+    }
+    let mut device = open(folder.path(), &backend.url()).await;
+    device.start();
+    device.until_counted(|counts| counts.pending + counts.inflight == 0).await;
+    let before = backend.world(|world| world.applied());
+    println!("{} receipts, {before} applied", promised.len());
+    assert!(promised.len() as u64 > kills, "the rotators did something before they died");
+    for (id, _) in promised {
+        assert_eq!(times_applied(&backend, id), 1, "{id}");
+    }
+    assert_eq!(device.outbox.status().await.unwrap().counts.failed, 0);
+    device.stop().await;
+}
+
 /// What a process promised before it was killed, some microseconds after so many receipts.
-fn run_and_kill(folder: &str, receipts: u64, micros: u64) -> Vec<(Uuid, String)> {
+fn run_and_kill(environment: &[(&str, String)], receipts: u64, micros: u64) -> Vec<(Uuid, String)> {
     let mut left = None;
-    let environment = [(FOLDER, folder.to_owned())];
     let test = "rotation::a_rotator_does_as_its_environment_says";
-    let said = said_until_killed(test, "rotator", &environment, micros, |line| {
+    let said = said_until_killed(test, "rotator", environment, micros, |line| {
         left = if line == "open" { Some(receipts) } else { left.map(|left: u64| left.saturating_sub(1)) };
         left == Some(0)
     });

@@ -4,16 +4,17 @@ use std::sync::{Arc, Mutex};
 
 use axum::{
     Router,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::put,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::StreamExt as _;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tauri_plugin_storage_sync::{Applied, FileOptions, State as EntryState};
+use tauri_plugin_storage_sync::{Applied, FileOptions, Reason, State as EntryState};
 
 use crate::{
     device::Device,
@@ -142,4 +143,51 @@ async fn a_raw_upload_that_is_discarded_stops_and_may_have_arrived() {
     let done = device.outbox.discard(id, false).await.unwrap();
     assert_eq!((done.ids, done.possibly_applied, done.inflight.len()), (vec![id], vec![id], 0));
     device.stop().await;
+}
+
+/// What came of each request's body, and whether all of it did.
+type Arrived = Arc<Mutex<Vec<(Vec<u8>, bool)>>>;
+
+async fn watch(State(arrived): State<Arrived>, body: Body) -> StatusCode {
+    let (mut pieces, mut held, mut whole) = (body.into_data_stream(), Vec::new(), true);
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => held.extend_from_slice(&piece),
+            Err(_) => {
+                whole = false;
+                break;
+            }
+        }
+    }
+    arrived.lock().unwrap().push((held, whole));
+    StatusCode::OK
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_file_that_was_changed_in_the_spool_no_wrong_byte_leaves_and_never_all_of_it() {
+    const CHUNK: usize = 65_536 + 16;
+    for kind in ["raw", "form"] {
+        let arrived = Arrived::default();
+        let routes = Router::new().route("/files/{key}", put(watch)).with_state(Arc::clone(&arrived));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/files/{{key}}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let (folder, bytes) = (tempfile::tempdir().unwrap(), content(3 * MIB));
+        let mut device = Device::open(folder.path(), config(&url)).await;
+        let id = device.enqueue(kind, &bytes, options("a")).await;
+        let file = std::fs::read_dir(folder.path().join("spool")).unwrap().next().unwrap().unwrap().path();
+        let mut sealed = std::fs::read(&file).unwrap();
+        sealed[30 * CHUNK + 3] ^= 1;
+        std::fs::write(&file, sealed).unwrap();
+        device.deliver();
+        let entry = device.until(id, |entry| entry.state == EntryState::Failed).await;
+        assert_eq!(entry.reason, Some(Reason::Undecryptable), "{kind}: {entry:?}");
+        device.stop().await;
+        for (held, whole) in &*arrived.lock().unwrap() {
+            assert!(!whole, "{kind}: the server took {} bytes for all of it", held.len());
+            let head = held.windows(4).position(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
+            let left = if kind == "form" { &held[head..] } else { held };
+            assert!(bytes.starts_with(left), "{kind}: a wrong byte left");
+        }
+    }
 }
