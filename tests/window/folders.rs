@@ -6,6 +6,7 @@ use crate::support::app::Installation;
 use crate::support::backend;
 use crate::support::desktop::Desktop;
 use crate::support::page;
+use crate::support::wait_for;
 
 #[tokio::test]
 async fn a_watched_folder_is_shown_and_followed_also_over_a_kill() {
@@ -15,6 +16,12 @@ async fn a_watched_folder_is_shown_and_followed_also_over_a_kill() {
     let (first, second) = (installation.inbox().join("a.txt"), installation.inbox().join("b.txt"));
 
     let app = installation.start().await;
+    wait_for("the app to suggest its inbox", async || {
+        let value = "return document.querySelector(`[data-testid=${arguments[0]}]`).value";
+        let suggested = app.run(value, vec![page::FOLDER.into()]).await;
+        suggested.as_str().filter(|path| !path.is_empty()).map(drop).ok_or_else(|| "the field is empty".to_owned())
+    })
+    .await;
     app.click(page::WATCH).await;
     app.shows(page::FOLDER_STATE, "Watching").await;
     fs::write(&first, "from the folder").expect("the folder is there");

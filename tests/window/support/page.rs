@@ -30,6 +30,7 @@ pub const SIGN_OUT_TEXT: &str = "sign-out-text";
 pub const SIGN_OUT_KEEP: &str = "sign-out-keep";
 /// Watches the folder that is suggested; and, in the row of a watched one, how it is followed and how far it is.
 pub const WATCH: &str = "folder-watch";
+pub const FOLDER: &str = "folder-dir";
 pub const FOLDER_STATE: &str = "folder-state";
 pub const FOLDER_COUNTS: &str = "folder-counts";
 /// The collection that its files end in.
