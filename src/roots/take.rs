@@ -162,8 +162,10 @@ fn rename_to_free(from: &Dir, name: &str, to: &Dir, other: &str) -> io::Result<(
     }
     to.open_with(other, OpenOptions::new().write(true).create_new(true))?;
     from.rename(name, to, other).inspect_err(|_| {
-        // Ours, and empty. It is in nobody's way if it stays.
-        let _ = to.remove_file(other);
+        // Ours, unless somebody has written into it meanwhile. It is in nobody's way if it stays.
+        if to.symlink_metadata(other).is_ok_and(|found| found.len() == 0) {
+            let _ = to.remove_file(other);
+        }
     })
 }
 
