@@ -1,3 +1,4 @@
+import { StorageSyncError } from './errors.js'
 import { call, milliseconds } from './invoke.js'
 import { toJson } from './json.js'
 import type { Credentials, Discarded, Filter, Flushed, Rotated } from './types.js'
@@ -46,22 +47,45 @@ export async function flush(options: { timeout?: number | undefined } = {}): Pro
 }
 
 /**
- * Stops delivery until `resume()`, also across restarts. What is under way gets its answer, but the uploads of files stop
- * where they are; saving goes on. Needs a permission that is not in `storage-sync:default`.
+ * Without an id: stops all delivery until `resume()`, also across restarts. What is under way gets its answer, but the uploads of files
+ * stop where they are; saving goes on.
  *
- * @throws {@link StorageSyncError} `not_owner`.
+ * With the id of an entry: that one waits until `resume(id)`, also across restarts, and what comes after it in its lane waits with it; all
+ * else goes on. An upload stops where it is; what else is under way gets its answer. A newer entry that replaces it is not paused.
+ *
+ * Needs a permission that is not in `storage-sync:default`.
+ *
+ * @throws {@link StorageSyncError} `not_owner` without an id; with one `not_found`, and `wrong_state` where it is neither pending nor in
+ * flight.
+ *
+ * @example
+ * ```ts
+ * await pause()           // everything
+ * await pause(receipt.id) // this one
+ * ```
  */
-export async function pause(): Promise<void> {
-  await call('pause')
+export async function pause(...of: [] | [id: string]): Promise<void> {
+  await call('pause', one(of))
 }
 
 /**
- * Ends `pause()`. Needs a permission that is not in `storage-sync:default`.
+ * Ends `pause()`, or `pause(id)` of that entry. Each ends its own: an entry that was paused stays so when delivery goes on. Needs a
+ * permission that is not in `storage-sync:default`.
  *
- * @throws {@link StorageSyncError} `not_owner`.
+ * @throws {@link StorageSyncError} as {@link pause}.
  */
-export async function resume(): Promise<void> {
-  await call('resume')
+export async function resume(...of: [] | [id: string]): Promise<void> {
+  await call('resume', one(of))
+}
+
+/** An id that is not there by mistake must not mean everything. */
+function one(of: [] | [id: string]): { id?: string } {
+  if (of.length === 0) return {}
+  const [id] = of as [unknown]
+  if (typeof id !== 'string') {
+    throw new StorageSyncError('invalid_argument', `an entry is named by the id of its receipt, which is a string and not ${typeof id}`)
+  }
+  return { id }
 }
 
 /**

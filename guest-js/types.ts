@@ -139,6 +139,8 @@ export interface Entry {
   reason: Reason | null
   /** What it waits for; `null` unless `state` is `pending`. */
   waitingFor: WaitingFor | null
+  /** `pause(id)` was called: it waits until `resume(id)`, or until it is settled. */
+  paused: boolean
   /** How its lane treats it. */
   queue: Queue
   /** What it does to the thing, where that was said; otherwise what is known of the thing decides when it is first sent. */

@@ -118,6 +118,7 @@ export function entryOf(given: Partial<Entry> = {}): Entry {
     state: 'pending',
     reason: null,
     waitingFor: { reason: 'turn' },
+    paused: false,
     queue: 'latest',
     action: null,
     after: [],

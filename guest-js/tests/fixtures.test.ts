@@ -108,6 +108,7 @@ const entry = object<Entry>({
   state,
   reason: orNull(oneOf(REASONS)),
   waitingFor: orNull(waitingFor),
+  paused: flag,
   queue: oneOf(QUEUES),
   action: orNull(oneOf(ACTIONS)),
   after: listOf(uuid),

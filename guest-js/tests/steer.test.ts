@@ -51,6 +51,20 @@ test('retry and discard take an id or a filter', async () => {
   expect(backend.last('discard').args).toEqual({ which: 'a', cascade: true })
 })
 
+test('pause and resume are about everything, or about the entry that is named, and never about everything by mistake', async () => {
+  backend.on('pause', null).on('resume', null)
+  await api.pause()
+  expect(backend.last('pause').args).toEqual({})
+  await api.pause('a')
+  expect(backend.last('pause').args).toEqual({ id: 'a' })
+  await api.resume('a')
+  expect(backend.last('resume').args).toEqual({ id: 'a' })
+  const missing = undefined as unknown as string
+  await expect(api.pause(missing)).rejects.toMatchObject({ code: 'invalid_argument' })
+  await expect(api.resume(missing)).rejects.toMatchObject({ code: 'invalid_argument' })
+  expect([backend.count('pause'), backend.count('resume')]).toEqual([2, 1])
+})
+
 test('pause, resume and setCredentials answer nothing', async () => {
   backend.on('pause', null).on('resume', null).on('set_credentials', null)
   await expect(api.pause()).resolves.toBeUndefined()

@@ -31,6 +31,12 @@ struct Flush {
     timeout_ms: Option<u64>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pause {
+    id: Option<Uuid>,
+}
+
 #[tauri::command]
 pub(crate) async fn retry(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Vec<Uuid>> {
     let Retry { which, force } = arguments(&request)?;
@@ -50,11 +56,17 @@ pub(crate) async fn flush(sync: State<'_, StorageSync>, request: Request<'_>) ->
 }
 
 #[tauri::command]
-pub(crate) async fn pause(sync: State<'_, StorageSync>) -> Result<()> {
-    sync.pause().await
+pub(crate) async fn pause(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+    match arguments(&request)? {
+        Pause { id: Some(id) } => sync.pause_entry(id).await,
+        Pause { id: None } => sync.pause().await,
+    }
 }
 
 #[tauri::command]
-pub(crate) async fn resume(sync: State<'_, StorageSync>) -> Result<()> {
-    sync.resume().await
+pub(crate) async fn resume(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+    match arguments(&request)? {
+        Pause { id: Some(id) } => sync.resume_entry(id).await,
+        Pause { id: None } => sync.resume().await,
+    }
 }

@@ -75,6 +75,7 @@ impl Drain {
             self.belong_to(account);
             self.feeds.clear();
             self.stop_unwanted();
+            self.stop_paused().await?;
             if self.paused {
                 self.stop_all_uploads();
             }

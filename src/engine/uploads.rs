@@ -33,6 +33,8 @@ pub(super) struct UploadDesk {
     stops: HashMap<i64, watch::Sender<Stop>>,
     /// Stopped because somebody asked for it.
     unwanted: HashSet<i64>,
+    /// Paused between their claim and their turn.
+    paused: HashSet<i64>,
     reached: (mpsc::UnboundedSender<i64>, mpsc::UnboundedReceiver<i64>),
 }
 
@@ -42,6 +44,7 @@ impl Default for UploadDesk {
             held: HashMap::new(),
             stops: HashMap::new(),
             unwanted: HashSet::new(),
+            paused: HashSet::new(),
             reached: mpsc::unbounded_channel(),
         }
     }
@@ -107,6 +110,7 @@ impl Drain {
     /// Large files do not wait for others on the wire.
     pub(super) fn send_upload(&mut self, seq: i64) {
         match self.passage(seq, self.now()) {
+            _ if self.desk.paused.contains(&seq) => self.unclaim(seq),
             Passage::Back => self.unclaim(seq),
             Passage::Go | Passage::Wait => self.send(seq),
         }
@@ -127,6 +131,18 @@ impl Drain {
                 self.desk.stop(*seq, Stop::Now);
             }
         }
+    }
+
+    /// Those that somebody has paused stop where they are, and those that are about to begin do not.
+    pub(super) async fn stop_paused(&mut self) -> Result<()> {
+        let uploads = self.places.iter().filter(|(_, place)| place.attempt.upload).map(|(seq, _)| *seq);
+        let uploads: Vec<i64> = uploads.collect();
+        self.desk.paused.clear();
+        if !uploads.is_empty() {
+            self.desk.paused.extend(self.parts.store.paused_of(&uploads).await?);
+        }
+        self.desk.paused.iter().for_each(|seq| self.desk.stop(*seq, Stop::Now));
+        Ok(())
     }
 
     /// Those whose place a newer entry would take stop, unless the server may have all of them soon.

@@ -219,6 +219,8 @@ pub struct Entry {
     pub reason: Option<Reason>,
     /// What a pending entry waits for.
     pub waiting_for: Option<WaitingFor>,
+    /// Somebody wants this one to wait (`pause` with its id), until `resume` or until it is settled.
+    pub paused: bool,
     /// How its lane treats it.
     pub queue: Queue,
     /// What it does to the thing, where that was said. Otherwise what is known of the thing decides when it is first sent.

@@ -52,7 +52,7 @@ pub enum WaitingFor {
         /// The key's state.
         key: KeyState,
     },
-    /// `pause()` was called.
+    /// `pause()` was called, for all delivery or for this entry: see [`Entry::paused`](super::Entry::paused).
     Paused,
     /// No endpoint of this kind is in this version of the app, or it has no base URL yet, or its URL asks for other params.
     Endpoint,
@@ -75,7 +75,7 @@ impl fmt::Display for WaitingFor {
             }
             Self::Refusing => f.write_str("its endpoint, which refuses everything at the moment"),
             Self::Keychain { key } => write!(f, "the master key, which {key}"),
-            Self::Paused => f.write_str("`resume()`: delivery is paused"),
+            Self::Paused => f.write_str("`resume()`: it is paused, or all delivery is"),
             Self::Endpoint => f.write_str("its endpoint: this version of the app does not say where it goes"),
             Self::Turn => f.write_str("its turn"),
         }

@@ -305,7 +305,7 @@ impl StorageSync {
         self.outbox().await?.flush(timeout).await
     }
 
-    /// Delivers nothing until [`StorageSync::resume`], also after a restart. Uploads under way stop where they are.
+    /// Delivers nothing at all until [`StorageSync::resume`], also after a restart. Uploads under way stop where they are.
     ///
     /// # Errors
     /// `not_owner`.
@@ -319,6 +319,23 @@ impl StorageSync {
     /// `not_owner`.
     pub async fn resume(&self) -> Result<()> {
         self.outbox().await?.resume().await
+    }
+
+    /// Lets one entry wait until [`StorageSync::resume_entry`], also after a restart, and what comes after it in its lane with it. An upload
+    /// stops where it is. A newer entry that replaces it is not paused.
+    ///
+    /// # Errors
+    /// `not_found`; `wrong_state` when it is neither pending nor in flight.
+    pub async fn pause_entry(&self, id: Uuid) -> Result<()> {
+        self.outbox().await?.pause_entry(id).await
+    }
+
+    /// Goes on with that entry, at once.
+    ///
+    /// # Errors
+    /// `not_found`; `wrong_state` when it is neither pending nor in flight.
+    pub async fn resume_entry(&self, id: Uuid) -> Result<()> {
+        self.outbox().await?.resume_entry(id).await
     }
 
     /// Makes `account` the current one, also after a restart; `""` for apps without accounts.

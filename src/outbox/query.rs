@@ -119,6 +119,7 @@ impl Outbox {
         entry.waiting_for = (entry.state == State::Pending).then(|| match settings.endpoint(&entry.kind) {
             None => WaitingFor::Endpoint,
             Some(endpoint) if endpoint.url.origin(settings.base_url().as_ref()).is_none() => WaitingFor::Endpoint,
+            Some(_) if entry.paused => WaitingFor::Paused,
             Some(_) => board.waiting_for(seq, &entry.kind, behind, waits_on),
         });
         entry

@@ -228,7 +228,7 @@ impl Outbox {
         Ok(stopped)
     }
 
-    /// Stops delivery until [`Outbox::resume`], also over restarts. What is in flight gets its answer, but uploads stop where they are;
+    /// Stops all delivery until [`Outbox::resume`], also over restarts. What is in flight gets its answer, but uploads stop where they are;
     /// `enqueue` goes on.
     ///
     /// # Errors
@@ -245,6 +245,49 @@ impl Outbox {
     /// `not_owner` in a process that does not deliver.
     pub async fn resume(&self) -> Result<()> {
         self.set_paused(false).await
+    }
+
+    /// Lets one entry wait until [`Outbox::resume_entry`], also over restarts; what comes after it in its lane waits with it, all else
+    /// goes on. An upload stops where it is; what else is in flight gets its answer. It ends by itself once the entry is settled: a newer
+    /// one that replaces it is not paused. Does nothing to one that is paused already. Works in every process on the database.
+    ///
+    /// # Errors
+    ///
+    /// `not_found`; `wrong_state` when it is neither pending nor in flight.
+    pub async fn pause_entry(&self, id: Uuid) -> Result<()> {
+        self.set_entry_paused(id, true).await?;
+        // Looks at what is under way: an upload of it stops.
+        self.wake(Wake::Changed).await;
+        Ok(())
+    }
+
+    /// Goes on after [`Outbox::pause_entry`], at once. Does nothing to one that is not paused.
+    ///
+    /// # Errors
+    ///
+    /// `not_found`; `wrong_state` when it is neither pending nor in flight.
+    pub async fn resume_entry(&self, id: Uuid) -> Result<()> {
+        self.set_entry_paused(id, false).await?;
+        self.wake(Wake::Retry).await;
+        Ok(())
+    }
+
+    async fn set_entry_paused(&self, id: Uuid, paused: bool) -> Result<()> {
+        let account = self.account().await?;
+        if self.parts().store.pause_entry(&account, id, paused).await? {
+            // No state has changed, and lists that are shown are to be looked at again.
+            self.status_changed();
+            return Ok(());
+        }
+        let entry = self.entry_of(&account, id).await?;
+        if matches!(entry.state, State::Pending | State::Inflight) {
+            return Ok(());
+        }
+        let verb = if paused { "paused" } else { "resumed" };
+        Err(Error::WrongState(format!(
+            "entry {id} is {}: only one that waits or is being sent can be {verb}",
+            entry.state.as_str()
+        )))
     }
 
     async fn set_paused(&self, paused: bool) -> Result<()> {

@@ -165,7 +165,7 @@ pub(super) async fn edit(tx: &mut Tx<'_>, edit: &Edit, now: i64) -> Result<Resul
              lane = (SELECT l.lane FROM lanes l WHERE l.account = entries.account AND l.kind = entries.kind AND l.key = entries.key), \
              state = 'pending', reason = NULL, lost = 0, notice = 0, possibly_sent = 0, first_sent_at = NULL, last_error = NULL, \
              revision = NULL, content_type = ?, bytes = ?, payload_version = ?, updated_at = ?, \
-             unmet = (SELECT count(*) FROM dependencies d WHERE d.seq = entries.seq AND d.state <> 'met') \
+             unmet = paused + (SELECT count(*) FROM dependencies d WHERE d.seq = entries.seq AND d.state <> 'met') \
          WHERE {which} RETURNING id"
     ));
     batch.bind(edit.content_type.clone()).bind_u64(edit.bytes).bind(i64::from(edit.payload_version)).bind(now);

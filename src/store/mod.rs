@@ -53,7 +53,7 @@ use self::{
     enqueue::Enqueue,
     prune::Prune,
     shared::Shared,
-    verbs::{Discard, Retry, Setting},
+    verbs::{Discard, Pause, Retry, Setting},
     writer::{Command, Job},
 };
 pub use self::{
@@ -227,6 +227,11 @@ impl Store {
     /// Survives a restart.
     pub async fn set_paused(&self, paused: bool) -> Result<()> {
         self.write(Setting::Paused(paused), Command::Set).await
+    }
+
+    /// Lets one pending or in-flight entry wait, or go on; survives a restart. Answers whether that changed anything.
+    pub async fn pause_entry(&self, account: &str, id: Uuid, paused: bool) -> Result<bool> {
+        self.write(Pause { account: account.to_owned(), id, paused }, Command::Pause).await
     }
 
     /// The current account survives a restart.

@@ -24,7 +24,7 @@ const REOPENING: Duration = Duration::from_millis(20);
 /// What a [`Row`] is made of. The head of the lane is what a row behind it waits for.
 pub(super) const ROW: &str = "e.seq, e.id, e.account, e.kind, e.key, e.state, e.reason, e.queue, e.attempts, e.possibly_sent, e.status, e.last_error, \
     e.revision, e.canonical_id, e.successor, e.content_type, e.bytes, e.created_at, e.updated_at, \
-    e.action, e.lost, e.notice, (SELECT f.uploaded FROM files f WHERE f.seq = e.seq) AS uploaded, \
+    e.action, e.lost, e.notice, e.paused, (SELECT f.uploaded FROM files f WHERE f.seq = e.seq) AS uploaded, \
     (SELECT group_concat(hex(d.parent)) FROM dependencies d WHERE d.seq = e.seq) AS after, \
     CASE WHEN e.unmet > 0 THEN (SELECT d.waits FROM dependencies d WHERE d.seq = e.seq AND d.state = 'waiting' LIMIT 1) END AS waits_on, \
     CASE WHEN e.state = 'pending' AND e.head = 0 THEN (SELECT b.id FROM entries b \
@@ -300,6 +300,7 @@ pub(super) fn row(row: &SqliteRow) -> Result<Row, Fault> {
         state,
         reason: get::<Option<&str>>(row, "reason")?.and_then(Reason::parse),
         waiting_for: None,
+        paused: get::<i64>(row, "paused")? != 0,
         queue: queue(row)?,
         attempts: get_u32(row, "attempts")?,
         possibly_sent,

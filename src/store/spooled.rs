@@ -48,6 +48,17 @@ impl Store {
         self.each(&rows, leftover)
     }
 
+    /// Of these entries, those that somebody has paused.
+    pub async fn paused_of(&self, seqs: &[i64]) -> Result<Vec<i64>> {
+        let mut batch = Batch::default();
+        batch.push(&format!("SELECT seq FROM entries WHERE seq IN ({}) AND paused = 1", places(seqs.len())));
+        for seq in seqs {
+            batch.bind(*seq);
+        }
+        let rows = self.ask(batch).await?.pop().unwrap_or_default();
+        self.each(&rows, |row| get(row, "seq"))
+    }
+
     /// Of these entries, those in flight whose place in their lanes a newer one would take.
     pub async fn overtaken(&self, seqs: &[i64]) -> Result<Vec<i64>> {
         let mut batch = Batch::default();

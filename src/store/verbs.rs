@@ -29,6 +29,13 @@ pub(super) struct Discard {
     pub(super) now: i64,
 }
 
+/// The arguments of [`super::Store::pause_entry`].
+pub(super) struct Pause {
+    pub(super) account: String,
+    pub(super) id: Uuid,
+    pub(super) paused: bool,
+}
+
 /// One row beside the entries.
 pub(super) enum Setting {
     Paused(bool),
@@ -215,6 +222,18 @@ pub(super) async fn discard(
         inflight: ids(&answers[inflight])?,
         orphaned: ids(&answers[orphans])?,
     })
+}
+
+/// Answers whether that changed anything: only what is pending or in flight can wait.
+pub(super) async fn pause(tx: &mut Tx<'_>, Pause { account, id, paused }: &Pause) -> Result<bool, Fault> {
+    let (paused, step) = if *paused { (1, 1) } else { (0, -1) };
+    let number = tx.batch.push(
+        "UPDATE entries SET paused = ?, unmet = unmet + ? \
+         WHERE id = ? AND account = ? AND paused <> ? AND state IN ('pending', 'inflight') RETURNING id",
+    );
+    tx.batch.bind(paused).bind(step).bind_id(*id).bind(account.clone()).bind(paused);
+    let answers = tx.flush().await?;
+    Ok(!answers[number].is_empty())
 }
 
 /// What a server may have applied unless it said otherwise.

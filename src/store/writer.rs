@@ -22,7 +22,7 @@ use super::{
     spooled,
     trial::Death,
     tx::Tx,
-    verbs::{self, Discard, Retry, Setting},
+    verbs::{self, Discard, Pause, Retry, Setting},
     watched::{self, Watching},
 };
 use crate::error::{Error, Result};
@@ -65,6 +65,7 @@ pub(super) enum Command {
     Recover(Job<i64, u64>),
     Retry(Job<Retry, Vec<Uuid>>),
     Discard(Job<Discard, Discarded>),
+    Pause(Job<Pause, bool>),
     Set(Job<Setting, ()>),
     Observe(Job<Observe, ()>),
     Edit(Job<(Edit, i64), bool>),
@@ -101,6 +102,7 @@ impl Command {
             Self::Recover(job) => job.finish(failed),
             Self::Retry(job) => job.finish(failed),
             Self::Discard(job) => job.finish(failed),
+            Self::Pause(job) => job.finish(failed),
             Self::Set(job) => job.finish(failed),
             Self::Observe(job) => job.finish(failed),
             Self::Edit(job) => job.finish(failed),
@@ -399,6 +401,7 @@ async fn apply(tx: &mut Tx<'_>, command: &mut Command) -> Result<(), Fault> {
         Command::Recover(job) => job.answer = Some(Ok(verbs::recover(tx, job.input).await?)),
         Command::Retry(job) => job.answer = Some(Ok(verbs::retry(tx, &job.input).await?)),
         Command::Discard(job) => job.answer = Some(Ok(verbs::discard(tx, &job.input).await?)),
+        Command::Pause(job) => job.answer = Some(Ok(verbs::pause(tx, &job.input).await?)),
         Command::Set(job) => {
             verbs::set(&mut tx.batch, &job.input);
             job.answer = Some(Ok(()));

@@ -52,6 +52,55 @@ async fn a_pause_lets_what_is_under_way_finish_holds_the_rest_over_a_restart_and
     device.stop().await;
 }
 
+#[tokio::test]
+async fn an_entry_that_is_paused_keeps_back_what_comes_after_it_and_nothing_else_also_over_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let (clock, keys) = (ManualClock::new(), MemoryKeys::new());
+    let setup = || Setup::new(folder.path(), config(&backend)).stopped(&clock).keys(&keys);
+    // One is paused while it waits for its next attempt, the other while its attempt is under way.
+    backend.misbehave(Rule::status(500).times(1));
+    let device = setup().start().await;
+    let waits = device.enqueue("note", Some("a"), json!({ "n": 1 })).await;
+    device.until(waits, |entry| entry.attempts == 1 && entry.state == State::Pending).await;
+    device.outbox.pause_entry(waits).await.unwrap();
+    let gate = backend.hold(Rule::hold());
+    backend.misbehave(Rule::status(500).times(1));
+    let flies = device.enqueue("note", Some("b"), json!({ "n": 2 })).await;
+    gate.holds(1).await;
+    device.outbox.pause_entry(flies).await.unwrap();
+    gate.open();
+    device.until(flies, paused).await;
+    let behind = device.enqueue("note", Some("a"), json!({ "n": 3 })).await;
+    let elsewhere = device.enqueue("note", Some("c"), json!({ "n": 4 })).await;
+    device.acked(elsewhere).await;
+    clock.advance(DAY);
+    device.quiet().await;
+    device.stop().await;
+
+    let device = setup().start().await;
+    clock.advance(DAY);
+    device.quiet().await;
+    let lane = WaitingFor::Lane { behind: waits };
+    assert_eq!(device.entry(behind).await.waiting_for, Some(lane));
+    for id in [waits, flies] {
+        let entry = device.entry(id).await;
+        assert!(paused(&entry) && entry.paused && entry.attempts == 1, "{entry:#?}");
+    }
+    assert!(!device.outbox.status().await.unwrap().paused);
+    assert_eq!(backend.world(|world| world.received()), 3, "one attempt of each, and what is elsewhere");
+    device.outbox.resume_entry(waits).await.unwrap();
+    for id in [waits, behind] {
+        device.acked(id).await;
+        assert_eq!(times_applied(&backend, id), 1);
+    }
+    assert!(paused(&device.entry(flies).await), "each is resumed by itself");
+    device.outbox.resume_entry(flies).await.unwrap();
+    device.acked(flies).await;
+    assert_eq!(times_applied(&backend, flies), 1);
+    device.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pausing_and_resuming_while_entries_are_written_loses_none_and_sends_none_twice() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod cuts;
 mod device;
 mod files;
 mod forms;
+mod pauses;
 mod proxy;
 mod server;
 mod support;

@@ -131,6 +131,67 @@ async fn an_upload_is_cancelled_and_nothing_of_it_stays() {
     .await;
 }
 
+/// What the row of that file says.
+async fn state_of(app: &App, name: &str) -> String {
+    let script = "
+        const rows = [...document.querySelectorAll('[data-testid=file-row]')]
+        const row = rows.find(row => row.querySelector('[data-testid=file-name]').textContent === arguments[0])
+        return row?.querySelector('[data-testid=file-state]').textContent ?? ''";
+    app.run(script, vec![json!(name)]).await.as_str().expect("a text").to_owned()
+}
+
+async fn press(app: &App, name: &str, button: &str) {
+    let script = "
+        const rows = [...document.querySelectorAll('[data-testid=file-row]')]
+        const row = rows.find(row => row.querySelector('[data-testid=file-name]').textContent === arguments[0])
+        row.querySelector(`[data-testid=${arguments[1]}]`).click()";
+    app.run(script, vec![json!(name), json!(button)]).await;
+}
+
+#[tokio::test]
+async fn one_upload_is_paused_while_another_one_arrives_and_goes_on_where_it_was_after_a_restart() {
+    let _desktop = Desktop::take().await;
+    let backend = backend::there().await;
+    backend.misbehave(Rule::slow(Duration::from_millis(300)).kind("files").method("PATCH"));
+    let installation = Installation::new(&backend.url());
+    let app = installation.start().await;
+    let becomes = async |app: &App, name: &str, end: &str| {
+        wait_while_it_moves(&format!("{name} to be so: {end}"), async || {
+            let state = state_of(app, name).await;
+            state.ends_with(end).then_some(()).ok_or(state)
+        })
+        .await;
+    };
+    pick(&app, "long.mp4", 4, SIZE).await;
+    wait_for("it to be under way", async || {
+        let state = state_of(&app, "long.mp4").await;
+        state.contains(" sent").then_some(()).ok_or(state)
+    })
+    .await;
+    press(&app, "long.mp4", "file-pause").await;
+    becomes(&app, "long.mp4", "· Paused").await;
+    backend.behave();
+    pick(&app, "short.mp4", 5, 1 << 20).await;
+    becomes(&app, "short.mp4", "Delivered").await;
+    app.show("file-list").await;
+    app.picture("files-paused");
+    assert_eq!(arrived(&backend), [(Some("short.mp4".to_owned()), sha256(&content(5, 1 << 20)))]);
+    let [paused] = &waiting(&app).await[..] else { panic!("one waits") };
+    assert_eq!((&paused["paused"], &paused["waitingFor"]["reason"]), (&json!(true), &json!("paused")));
+    let uploaded = paused["uploaded"].as_u64().expect("a number");
+    assert!(uploaded > 0, "it had begun");
+    app.kill_9();
+
+    let app = installation.start().await;
+    becomes(&app, "long.mp4", "· Paused").await;
+    let [paused] = &waiting(&app).await[..] else { panic!("one waits") };
+    assert_eq!(paused["uploaded"], uploaded, "nothing more has left");
+    press(&app, "long.mp4", "file-pause").await;
+    becomes(&app, "long.mp4", "Delivered").await;
+    assert!(arrived(&backend).contains(&(Some("long.mp4".to_owned()), sha256(&content(4, SIZE)))));
+    backend::applied_each_once(&backend);
+}
+
 #[tokio::test]
 async fn a_picture_that_is_dropped_from_another_program_is_shown_and_uploaded_and_no_other_path_is_allowed() {
     let desktop = Desktop::take().await;

@@ -133,6 +133,7 @@ function shown(id: string, name: string, bytes: number): Row {
   row.element.dataset['id'] = id
   rows.set(id, row)
   part(row.element, 'file-cancel').addEventListener('click', () => void attempt(() => cancel(row)))
+  part(row.element, 'file-pause').addEventListener('click', () => void attempt(() => (row.entry?.paused ? resume(id) : pause(id))))
   part(row.element, 'file-retry').addEventListener('click', () => void attempt(() => retry(id)))
   // Ids are by time, so the newest is the greatest.
   const after = [...rows.values()].filter(other => other.id < id).sort((a, b) => (a.id < b.id ? 1 : -1))[0]
@@ -190,6 +191,10 @@ function fill(row: Row): void {
   write(part(element, 'file-size'), row.bytes > 0 ? sizeOf(row.bytes) : '')
   write(part(element, 'file-state'), words(row))
   part(element, 'file-retry').hidden = state !== 'failed'
+  const hold = part(element, 'file-pause')
+  hold.hidden = state !== 'pending' && state !== 'inflight'
+  write(hold, entry?.paused ? 'Resume' : 'Pause')
+  hold.setAttribute('aria-label', `${hold.textContent} ${row.name}`)
   const cancel = part(element, 'file-cancel')
   write(cancel, state === 'acked' ? 'Clear' : 'Cancel')
   cancel.setAttribute('aria-label', `${cancel.textContent} ${row.name}`)

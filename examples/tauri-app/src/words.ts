@@ -64,6 +64,7 @@ export function whatOf(entry: Entry): string {
 export function whyOf(entry: Entry): string {
   switch (entry.state) {
     case 'pending':
+      if (entry.paused) return 'Paused'
       return entry.waitingFor ? waitingWords(entry.waitingFor) : 'Next in line'
     case 'inflight':
       return 'On its way'

@@ -120,6 +120,31 @@ fn a_window_discards_an_entry_alone_or_with_what_depends_on_it() {
 }
 
 #[test]
+fn a_window_pauses_one_entry_and_no_other() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    call(&bench.window, "pause", json!({})).unwrap();
+    let enqueue = |key: &str| {
+        let entry = json!({ "kind": "form", "payload": 1, "options": { "key": key } });
+        call(&bench.window, "enqueue", entry).unwrap()["id"].clone()
+    };
+    let (one, other) = (enqueue("a"), enqueue("b"));
+    call(&bench.window, "pause", json!({ "id": one })).unwrap();
+    assert_eq!((&get(&bench, &one)["paused"], &get(&bench, &other)["paused"]), (&json!(true), &json!(false)));
+    call(&bench.window, "resume", json!({})).unwrap();
+    call(&bench.window, "delivered", json!({ "id": other })).unwrap();
+    let waits = get(&bench, &one);
+    let wanted = (&json!("pending"), &json!(true), &json!("paused"));
+    assert_eq!((&waits["state"], &waits["paused"], &waits["waitingFor"]["reason"]), wanted, "each ends its own");
+    call(&bench.window, "resume", json!({ "id": one })).unwrap();
+    call(&bench.window, "delivered", json!({ "id": one })).unwrap();
+    assert_eq!(get(&bench, &one)["paused"], false);
+    assert_eq!(code(call(&bench.window, "pause", json!({ "id": one }))), "wrong_state");
+    for wrong in [json!({ "id": 1 }), json!({ "id": "all" }), json!({ "which": one })] {
+        assert_eq!(code(call(&bench.window, "pause", wrong)), "invalid_argument");
+    }
+}
+
+#[test]
 fn bytes_that_wait_are_replaced_by_other_bytes() {
     let bench = start(everything(), form(), Builder::new()).unwrap();
     call(&bench.window, "pause", json!({})).unwrap();

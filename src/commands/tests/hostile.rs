@@ -51,8 +51,8 @@ pub(super) fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ("conflicts_read", json!({ "ids": [id] }), &[]),
         ("delivered", json!({ "id": id, "timeoutMs": 1 }), &[]),
         ("flush", json!({ "timeoutMs": 1 }), &[]),
-        ("pause", json!({}), &[]),
-        ("resume", json!({}), &[]),
+        ("pause", json!({ "id": id }), &[]),
+        ("resume", json!({ "id": id }), &[]),
         (
             "set_credentials",
             json!({ "headers": { "Authorization": "x" }, "origin": "https://a.com", "account": "a" }),

@@ -17,9 +17,9 @@ use crate::{
     entry::{Reason, State},
     error::Error,
     keychain::{Keys, testing::MemoryKeys},
-    outbox::{self, EnqueueOptions, Outbox, Payload},
+    outbox::{self, EnqueueOptions, FileOptions, FileSource, Outbox, Payload},
     store::{Head, Store},
-    transport::{Delivery, Learned, Outcome, Request, Transport, credentials::Credentials},
+    transport::{Delivery, Learned, Outcome, Request, Transport, credentials::Credentials, upload::Upload},
     wake::{Wake, WakeSignal},
 };
 
@@ -29,11 +29,17 @@ use super::line::Still;
 #[derive(Default)]
 pub(super) struct Willing {
     taken: AtomicU64,
+    uploaded: AtomicU64,
 }
 
 impl Transport for Willing {
     fn deliver(&self, _request: Request) -> Delivery<'_> {
         self.taken.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Outcome::Acked { status: 200, learned: Learned::default() }.into() })
+    }
+
+    fn upload(&self, _upload: Upload) -> Delivery<'_> {
+        self.uploaded.fetch_add(1, Ordering::SeqCst);
         Box::pin(async { Outcome::Acked { status: 200, learned: Learned::default() }.into() })
     }
 }
@@ -59,6 +65,7 @@ pub(super) async fn bench_on<T: Transport>(server: T, clock: Arc<dyn Clock>) -> 
         "endpoints": {
             "form": { "method": "PUT", "url": "/forms/{key}" },
             "note": { "method": "POST", "url": "https://other.example.com/notes" },
+            "video": { "method": "POST", "url": "https://other.example.com/videos", "body": "raw" },
             "once": { "method": "POST", "url": "https://other.example.com/payments", "ifUnknown": "hold" },
         },
     }))
@@ -160,6 +167,40 @@ async fn once_a_pause_has_returned_nothing_more_is_sent_not_even_what_was_lined_
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_paused_between_its_claim_and_its_turn_does_not_begin() {
+    let mut bench = bench().await;
+    bench.drain.take_over().await.unwrap();
+    let bytes = FileSource::reader(std::io::Cursor::new(vec![7; 100_000]), None);
+    let id = bench.outbox.enqueue_file("video", bytes, FileOptions::default()).await.unwrap().id;
+    bench.drain.look(false).await.unwrap();
+    bench.drain.pick().await.unwrap();
+    bench.drain.begin_commit();
+    let done = bench.drain.committing.take().expect("it is being claimed").await;
+    bench.outbox.pause_entry(id).await.unwrap();
+    // The loop may hear of the pause before it hears of the commit.
+    bench.drain.look(true).await.unwrap();
+    bench.drain.committed(done);
+    let back = async {
+        while bench.state(id).await != State::Pending || !bench.drain.is_idle() {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), back).await.expect("its claim is given back");
+    assert_eq!(bench.server.uploaded.load(Ordering::SeqCst), 0);
+    let entry = bench.outbox.get(id).await.unwrap();
+    assert!(entry.paused && !entry.possibly_sent && entry.attempts == 0, "{entry:#?}");
+
+    bench.outbox.resume_entry(id).await.unwrap();
+    let acked = async {
+        while bench.state(id).await != State::Acked {
+            bench.drain.turn().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), acked).await.expect("it is sent after all");
+    assert_eq!(bench.server.uploaded.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::entry::Reason;
+use crate::entry::{Reason, WaitingFor};
 
 #[tokio::test]
 async fn retry_sends_what_failed_once_more() {
@@ -122,6 +122,50 @@ async fn only_the_process_that_delivers_is_paused_and_resumed() {
     assert!(fixture.store.paused().await.unwrap());
     fixture.outbox.resume().await.unwrap();
     assert!(!fixture.store.paused().await.unwrap());
+}
+
+#[tokio::test]
+async fn one_entry_is_paused_and_resumed_by_any_process_and_whoever_shows_it_is_told() {
+    let fixture = Fixture::new().await;
+    let (id, other) = (fixture.note("x").await, fixture.note("y").await);
+    fixture.wake.take();
+    let mut changes = fixture.outbox.status_changes();
+    fixture.outbox.pause_entry(id).await.unwrap();
+    changes.changed().await;
+    assert!(fixture.wake.take().has(Wake::Changed));
+    let entry = fixture.outbox.get(id).await.unwrap();
+    assert_eq!((entry.state, entry.paused, entry.waiting_for), (State::Pending, true, Some(WaitingFor::Paused)));
+    let entry = fixture.outbox.get(other).await.unwrap();
+    assert!(!entry.paused && entry.waiting_for != Some(WaitingFor::Paused), "{entry:#?}");
+    assert!(!fixture.outbox.status().await.unwrap().paused, "delivery goes on");
+
+    let beside = fixture.beside().await;
+    beside.outbox.resume_entry(id).await.unwrap();
+    assert_eq!(std::fs::read(fixture.wake_file()).unwrap(), b"r", "it is due at once");
+    assert!(!fixture.outbox.get(id).await.unwrap().paused);
+    beside.outbox.pause_entry(id).await.unwrap();
+    assert!(fixture.outbox.get(id).await.unwrap().paused);
+    // Twice is no mistake.
+    fixture.outbox.pause_entry(id).await.unwrap();
+    fixture.outbox.resume_entry(id).await.unwrap();
+    fixture.outbox.resume_entry(id).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_what_waits_or_is_being_sent_can_be_paused_and_only_by_its_own_account() {
+    let fixture = Fixture::new().await;
+    let (failed, inflight) = (fixture.note("x").await, fixture.note("y").await);
+    fixture.fail(failed, Reason::Refused).await;
+    fixture.claim(inflight).await;
+    assert_refused(fixture.outbox.pause_entry(failed).await, "wrong_state", "failed");
+    assert_refused(fixture.outbox.resume_entry(failed).await, "wrong_state", "failed");
+    fixture.outbox.pause_entry(inflight).await.unwrap();
+    let entry = fixture.outbox.get(inflight).await.unwrap();
+    assert_eq!((entry.state, entry.paused, entry.waiting_for), (State::Inflight, true, None));
+    let nobody = Uuid::now_v7();
+    assert_refused(fixture.outbox.pause_entry(nobody).await, "not_found", &nobody.to_string());
+    fixture.outbox.set_account("ann").await.unwrap();
+    assert_refused(fixture.outbox.resume_entry(inflight).await, "not_found", &inflight.to_string());
 }
 
 #[tokio::test]

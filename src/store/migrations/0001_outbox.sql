@@ -104,8 +104,10 @@ CREATE TABLE entries (
     action          TEXT CHECK (action IN ('create', 'update') OR action = 'delete'),
     -- A delete that cancels out what was never sent to a lane whose thing was never created.
     annihilates     INTEGER NOT NULL DEFAULT 0 CHECK (annihilates IN (0, 1)),
-    -- How many of its dependencies are not met.
+    -- How many of its dependencies are not met; one more while it is paused.
     unmet           INTEGER NOT NULL DEFAULT 0 CHECK (unmet >= 0),
+    -- Somebody wants this one to wait. Pending and in-flight entries only.
+    paused          INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
     content_type    TEXT NOT NULL,
     bytes           INTEGER NOT NULL,
     -- The app's own version of the payload's form.
@@ -369,6 +371,12 @@ CREATE TRIGGER entries_forget AFTER UPDATE OF state ON entries
     WHEN NEW.state IN ('acked', 'superseded') AND OLD.state <> NEW.state AND NEW.lost = 0 BEGIN
     UPDATE payloads SET body = NULL, params = NULL WHERE seq = NEW.seq;
     DELETE FROM requests WHERE seq = NEW.seq;
+END;
+
+-- A pause is over once there is nothing to wait with: what is retried later was not paused.
+CREATE TRIGGER entries_unpause AFTER UPDATE OF state ON entries
+    WHEN NEW.paused = 1 AND NEW.state <> 'pending' AND NEW.state <> 'inflight' BEGIN
+    UPDATE entries SET paused = 0, unmet = unmet - 1 WHERE seq = NEW.seq;
 END;
 
 -- The row of an entry may be pruned before somebody looks.

@@ -7,6 +7,7 @@ mod enqueue;
 mod files;
 mod housekeeping;
 mod model;
+mod pause;
 mod plans;
 mod spooled;
 mod verbs;
@@ -173,9 +174,11 @@ async fn assert_kept(connection: &mut SqliteConnection) {
     assert_eq!(number(connection, heads).await, 0, "a lane has no head, or more than one");
     let inflight = "SELECT count(*) FROM entries WHERE state = 'inflight' AND head = 0";
     assert_eq!(number(connection, inflight).await, 0, "one is in flight that is not the head");
-    let unmet = "SELECT count(*) FROM entries e WHERE e.unmet <>
+    let unmet = "SELECT count(*) FROM entries e WHERE e.unmet <> e.paused +
         (SELECT count(*) FROM dependencies d WHERE d.seq = e.seq AND d.state <> 'met')";
     assert_eq!(number(connection, unmet).await, 0, "unmet dependencies are miscounted");
+    let paused = "SELECT count(*) FROM entries WHERE paused = 1 AND state NOT IN ('pending', 'inflight')";
+    assert_eq!(number(connection, paused).await, 0, "what is settled is paused");
     let bodies = "SELECT count(*) FROM entries e JOIN payloads p USING (seq) WHERE (e.state IN ('acked', 'superseded') AND e.lost = 0) <> (p.body IS NULL)";
     assert_eq!(number(connection, bodies).await, 0, "bodies are kept or gone against the state");
     assert_eq!(number(connection, "SELECT count(*) FROM entries WHERE seq NOT IN (SELECT seq FROM payloads)").await, 0);

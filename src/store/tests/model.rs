@@ -16,6 +16,8 @@ enum Op {
     Settle(u8, Outcome),
     Retry(bool),
     Discard(u8),
+    /// The first or the last one of that lane waits, or goes on.
+    Pause(u8, bool, bool),
     Recover,
     Prune(u64),
     Restart,
@@ -41,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (0..LANES, prop::sample::select(vec![Acked, Refused, Held, Unsent, Unknown, NotApplied])).prop_map(|(lane, outcome)| Op::Settle(lane, outcome)),
         2 => any::<bool>().prop_map(Op::Retry),
         1 => (0..LANES).prop_map(Op::Discard),
+        3 => (0..LANES, any::<bool>(), any::<bool>()).prop_map(|(lane, last, paused)| Op::Pause(lane, last, paused)),
         1 => Just(Op::Recover),
         1 => (0u64..5).prop_map(Op::Prune),
         1 => Just(Op::Restart),
@@ -57,6 +60,7 @@ struct Model {
     before: bool,
     reason: Option<Reason>,
     suffix: u32,
+    paused: bool,
 }
 
 impl Model {
@@ -96,12 +100,23 @@ impl World {
             before: false,
             reason: None,
             suffix: 0,
+            paused: false,
         };
         self.rows.insert(self.last, row);
     }
 
+    /// Nothing is left that could wait.
+    fn end_pauses(&mut self) {
+        let over = |row: &&mut Model| !matches!(row.state, State::Pending | State::Inflight);
+        self.rows.values_mut().filter(over).for_each(|row| row.paused = false);
+    }
+
     fn head(&self, lane: u8) -> Option<i64> {
         self.rows.iter().find(|(_, row)| row.lane == lane && row.live()).map(|(seq, _)| *seq)
+    }
+
+    fn is_due(&self, head: i64) -> bool {
+        self.rows[&head].state == State::Pending && !self.rows[&head].paused
     }
 
     fn settle(&mut self, seq: i64, outcome: Outcome) -> Verdict {
@@ -160,7 +175,7 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
         Op::Claim(lane) => {
             let Some(seq) = world.head(lane) else { return };
             let row = world.rows.get_mut(&seq).unwrap();
-            if row.state == State::Pending {
+            if row.state == State::Pending && !row.paused {
                 (row.before, row.possibly_sent, row.state) = (row.possibly_sent, true, State::Inflight);
                 let id = row.id;
                 assert!(fixture.claim(id).await);
@@ -173,7 +188,7 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
                 let verdict = world.settle(seq, outcome);
                 let promoted: Vec<i64> =
                     fixture.settle(id, verdict).await.promoted.iter().map(|promoted| promoted.head.seq).collect();
-                let head = world.head(lane).filter(|head| *head != seq && world.rows[head].state == State::Pending);
+                let head = world.head(lane).filter(|head| *head != seq && world.is_due(*head));
                 assert_eq!(promoted, Vec::from_iter(head));
             }
         }
@@ -191,6 +206,14 @@ async fn apply(fixture: &mut Fixture, world: &mut World, op: Op) {
         Op::Discard(lane) => {
             world.rows.retain(|_, row| row.lane != lane || row.state == State::Inflight);
             fixture.store.discard("", &in_lane(lane), false, NOW).await.unwrap();
+        }
+        Op::Pause(lane, last, paused) => {
+            let mut live = world.rows.values_mut().filter(|row| row.lane == lane && row.live());
+            let Some(row) = (if last { live.next_back() } else { live.next() }) else { return };
+            let changes = row.state != State::Failed && row.paused != paused;
+            row.paused = if changes { paused } else { row.paused };
+            let id = row.id;
+            assert_eq!(fixture.store.pause_entry("", id, paused).await.unwrap(), changes);
         }
         Op::Recover => {
             world
@@ -222,10 +245,12 @@ async fn check(fixture: &Fixture, world: &World) {
         .iter()
         .rev()
         .map(|row| {
-            (row.seq, row.entry.id, row.entry.state, row.entry.possibly_sent && row.entry.state != State::Superseded)
+            let possibly_sent = row.entry.possibly_sent && row.entry.state != State::Superseded;
+            (row.seq, row.entry.id, row.entry.state, possibly_sent, row.entry.paused)
         })
         .collect();
-    let wanted: Vec<_> = world.rows.iter().map(|(seq, row)| (*seq, row.id, row.state, row.possibly_sent)).collect();
+    let wanted: Vec<_> =
+        world.rows.iter().map(|(seq, row)| (*seq, row.id, row.state, row.possibly_sent, row.paused)).collect();
     assert_eq!(found, wanted);
     let pending: Vec<i64> =
         world.rows.iter().filter(|(_, row)| row.state == State::Pending).map(|(seq, _)| *seq).collect();
@@ -233,8 +258,7 @@ async fn check(fixture: &Fixture, world: &World) {
         let row = &world.rows[&loaded.seq];
         assert_eq!((loaded.key_suffix, loaded.request.is_some()), (row.suffix, row.possibly_sent));
     }
-    let mut heads: Vec<i64> =
-        (0..LANES).filter_map(|lane| world.head(lane)).filter(|seq| world.rows[seq].state == State::Pending).collect();
+    let mut heads: Vec<i64> = (0..LANES).filter_map(|lane| world.head(lane)).filter(|seq| world.is_due(*seq)).collect();
     heads.sort_unstable();
     assert_eq!(fixture.heads().await, heads);
 }
@@ -250,6 +274,7 @@ proptest! {
             let mut world = World::default();
             for op in ops {
                 apply(&mut fixture, &mut world, op).await;
+                world.end_pauses();
                 check(&fixture, &world).await;
             }
         });
