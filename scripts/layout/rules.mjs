@@ -51,5 +51,6 @@ export const rules = {
     keyring: ['keychain'],
     cap_std: ['roots'],
     cap_fs_ext: ['roots'],
+    rustix: ['roots'],
   },
 }

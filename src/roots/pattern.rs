@@ -119,7 +119,8 @@ impl Patterns {
     pub(super) fn folder(&self, path: &Path) -> Option<Place> {
         self.allow.iter().find_map(|pattern| {
             let names = pattern.below(path)?;
-            names.starts_with(&pattern.fixed).then(|| Place::new(pattern.base.clone(), names))
+            (names.starts_with(&pattern.fixed) && pattern.reaches(&names))
+                .then(|| Place::new(pattern.base.clone(), names))
         })
     }
 
@@ -166,6 +167,16 @@ impl Pattern {
         };
         let fixed = fixed(&names).to_vec();
         Ok(Some(Self { base, fixed, glob }))
+    }
+
+    /// Whether it may allow a file somewhere below that folder: of others nobody is told whether they are there.
+    fn reaches(&self, folder: &[String]) -> bool {
+        let parts: Vec<&str> = self.glob.as_str().split('/').collect();
+        let anywhere = parts.iter().position(|part| *part == "**").unwrap_or(parts.len());
+        let deep = anywhere < parts.len() || folder.len() < parts.len();
+        let one =
+            |(part, name): (&&str, &String)| glob::Pattern::new(part).is_ok_and(|part| part.matches_with(name, ALLOW));
+        deep && parts[..anywhere].iter().zip(folder).all(one)
     }
 
     /// The names from the base to there, if it is in it: by the way to the base that is known, or by where that leads.

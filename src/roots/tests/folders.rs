@@ -51,6 +51,33 @@ fn a_listing_holds_regular_files_that_are_allowed_and_nothing_behind_a_link() {
 }
 
 #[test]
+fn of_a_folder_in_which_nothing_can_be_allowed_nobody_is_told_whether_it_is_there() {
+    let home = Home::new();
+    for folder in ["Pictures/deep", "Pictures/other", "Pictures/film/x/y"] {
+        std::fs::create_dir_all(home.path(folder)).unwrap();
+    }
+    for file in ["Pictures/a.png", "Pictures/deep/b.png", "Pictures/other/c.png", "Pictures/film/x/y/d.mp4"] {
+        home.write(file);
+    }
+    let roots = home.roots(&["$PICTURE/a.png", "$PICTURE/deep/*.png", "$PICTURE/f*m/**"]);
+    for (folder, allowed) in [
+        ("Pictures", true),
+        ("Pictures/deep", true),
+        ("Pictures/deep/below", false),
+        ("Pictures/other", false),
+        ("Pictures/nowhere", false),
+        ("Pictures/film", true),
+        ("Pictures/film/x/y", true),
+    ] {
+        match roots.open_folder(&home.text(folder)) {
+            Ok(_) => assert!(allowed, "{folder} is opened"),
+            Err(error) => assert_eq!((error.code(), allowed), ("path_not_allowed", false), "{folder}: {error}"),
+        }
+    }
+    assert_eq!(roots.open_folder(&home.text("Pictures/film/nowhere")).err().unwrap().code(), "io");
+}
+
+#[test]
 fn the_own_folder_is_passed_over_also_inside_of_another_one() {
     let home = Home::new();
     for file in ["app/a.txt", "app/storage-sync/outbox.db"] {
