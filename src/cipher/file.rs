@@ -82,9 +82,9 @@ impl Chunks {
         counted && (self.count() + 1).checked_mul(TAG as u64 + u64::from(self.size)).is_some()
     }
 
-    /// Bytes of the sealed file.
+    /// Bytes of the sealed file; of a length that nobody could seal, more than fits anywhere.
     pub fn sealed_length(&self) -> u64 {
-        self.length + self.count() * TAG as u64
+        self.length.saturating_add(self.count().saturating_mul(TAG as u64))
     }
 
     /// Which one has the byte at `offset`, and where in it.

@@ -107,10 +107,12 @@ pub(crate) async fn enqueue_file<R: Runtime>(
         Asked::Begin(OfBytes { kind, bytes, options }) => {
             scope::check(&scope, &kind)?;
             limits.take(page, 1, 0)?;
-            let sync = sync.inner().clone();
+            // Whoever is signed in now: by the time that the file is read it may be somebody else.
+            let outbox = sync.outbox().await?;
+            let account = outbox.account().await?;
             let transfer = pages.transfers.begin(page, bytes, |pieces| async move {
                 let source = FileSource::reader(pieces, Some(bytes));
-                sync.enqueue_file(&kind, source, options.unwrap_or_default()).await
+                outbox.enqueue_file_of(&account, &kind, source, options.unwrap_or_default()).await
             })?;
             Ok(Answer::Begun { transfer, piece: transfers::PIECE })
         }

@@ -7,7 +7,13 @@ use std::{
 
 use tauri::async_runtime::JoinHandle;
 
-use crate::transfers::Transfers;
+use crate::{
+    error::{Error, Result},
+    transfers::Transfers,
+};
+
+/// To how many channels one page may be told how far uploads are.
+const WATCHES: usize = 256;
 
 /// What pages have under way.
 #[derive(Default)]
@@ -24,13 +30,20 @@ struct Watches {
 }
 
 impl Pages {
-    /// Keeps what tells a page something; answers its number.
-    pub(super) fn watch(&self, page: &str, task: JoinHandle<()>) -> u32 {
+    /// Begins to tell a page something; answers its number.
+    ///
+    /// # Errors
+    /// `invalid_argument` if the page is told too much already.
+    pub(super) fn watch(&self, page: &str, begin: impl FnOnce() -> JoinHandle<()>) -> Result<u32> {
         let mut watches = self.lock();
+        watches.running.retain(|_, task| !task.inner().is_finished());
+        if watches.running.keys().filter(|(owner, _)| owner == page).count() >= WATCHES {
+            return Err(Error::argument(format!("{WATCHES} channels are told of progress already: stop one of them")));
+        }
         watches.last = watches.last.wrapping_add(1);
         let number = watches.last;
-        watches.running.insert((page.to_owned(), number), task);
-        number
+        watches.running.insert((page.to_owned(), number), begin());
+        Ok(number)
     }
 
     /// Ends it. One that is not there has ended already.

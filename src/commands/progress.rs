@@ -47,7 +47,7 @@ pub(crate) async fn progress<R: Runtime>(
                 channel.parse().map_err(|_| Error::argument("`channel`: give a channel of tauri's"))?;
             let mut receiver = sync.progress().await?;
             let channel: Channel<Vec<UploadProgress>> = channel.channel_on(webview);
-            let task = async_runtime::spawn(async move {
+            let tell = async move {
                 while let Some(mut news) = receiver.next().await {
                     news.retain(|upload| id.is_none_or(|id| upload.id == id));
                     // A page that cannot be told is gone.
@@ -55,8 +55,8 @@ pub(crate) async fn progress<R: Runtime>(
                         return;
                     }
                 }
-            });
-            Ok(Some(pages.watch(&page, task)))
+            };
+            pages.watch(&page, || async_runtime::spawn(tell)).map(Some)
         }
         _ => Err(Error::argument("`channel`: give one to be told, or give `stop`")),
     }

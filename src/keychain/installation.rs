@@ -51,7 +51,11 @@ impl Installation {
     fn write(&self, id: &str) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
         let (path, beside) = (self.folder.join(FILE), self.folder.join(format!("{FILE}.new")));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&beside)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&beside)?;
         file.write_all(id.as_bytes())?;
         file.sync_all()?;
         fs::rename(beside, path)?;

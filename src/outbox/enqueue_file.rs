@@ -60,9 +60,24 @@ impl Outbox {
         source: impl Into<FileSource>,
         options: FileOptions,
     ) -> Result<Receipt> {
-        let asked = self.asked(kind, options)?;
         let account = self.account().await?;
-        self.enqueue_asked(&account, asked, source.into()).await.map(|(receipt, _)| receipt)
+        self.enqueue_file_of(&account, kind, source, options).await
+    }
+
+    /// The same for an account that was the current one when somebody began to hand the file over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::enqueue_file`].
+    pub(crate) async fn enqueue_file_of(
+        &self,
+        account: &Arc<str>,
+        kind: &str,
+        source: impl Into<FileSource>,
+        options: FileOptions,
+    ) -> Result<Receipt> {
+        let asked = self.asked(kind, options)?;
+        self.enqueue_asked(account, asked, source.into()).await.map(|(receipt, _)| receipt)
     }
 
     /// Answers the SHA-256 of the file as well.
@@ -140,7 +155,11 @@ impl Outbox {
 
     /// Puts the row on disk that names the file, or finds that it is there already.
     async fn take_file(&self, account: &Arc<str>, asked: Asked<'_>, copied: Copied) -> Result<()> {
-        let master = self.master_key(account).await?;
+        // The key was there before the copy. Of an account that was signed out meanwhile it is not any more, and no other one is made.
+        let master = match self.parts().keys.cached(account) {
+            Some(master) => master,
+            None => self.other_master_key(account).await?,
+        };
         let Copied { content, length, sha256 } = copied;
         let Said { name, metadata, .. } = &asked.said;
         let mut record = FileRecord { name: name.clone(), length, sha256, metadata: metadata.clone(), spooled: None };

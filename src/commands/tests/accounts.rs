@@ -79,7 +79,7 @@ fn nothing_is_given_up_without_the_very_words_and_without_need() {
     // The key is lost while the app is not running.
     crate::builder::on_event(bench.app.handle(), &tauri::RunEvent::Exit);
     let place = bench.place.clone();
-    *place.keys.0.lock().unwrap() = None;
+    place.keys.0.lock().unwrap().clear();
     let bench = start_in(place.clone(), everything(), form(), Builder::new()).unwrap();
     let done = call(&bench.window, "reset_encrypted_data", json!({ "confirm": crate::CONFIRM_RESET })).unwrap();
     assert_eq!(done["givenUp"], 1);

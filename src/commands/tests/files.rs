@@ -4,38 +4,43 @@ use super::*;
 use crate::commands::Pages;
 use tauri::Manager as _;
 
-fn permissions() -> Value {
+pub(super) fn permissions() -> Value {
     json!(
         ["default", "allow-enqueue-file", "allow-file", "allow-pause", "allow-resume"]
             .map(|name| format!("storage-sync:{name}"))
     )
 }
 
-fn config(roots: Value) -> Option<Value> {
+pub(super) fn config(roots: Value) -> Option<Value> {
     let mut config = form().unwrap();
     config["roots"] = roots;
     config["endpoints"]["video"] = json!({ "method": "POST", "url": "https://a.com/videos", "body": "tus" });
     Some(config)
 }
 
-fn begin(window: &WebviewWindow<MockRuntime>, kind: &str, bytes: usize) -> Result<String, Value> {
+pub(super) fn begin(window: &WebviewWindow<MockRuntime>, kind: &str, bytes: usize) -> Result<String, Value> {
     let options = json!({ "name": "ä.png", "contentType": "image/png" });
     let begun = call(window, "enqueue_file", json!({ "kind": kind, "bytes": bytes, "options": options }))?;
     Ok(begun["transfer"].as_str().unwrap().to_owned())
 }
 
-fn piece(window: &WebviewWindow<MockRuntime>, transfer: &str, offset: usize, body: InvokeBody) -> Result<Value, Value> {
+pub(super) fn piece(
+    window: &WebviewWindow<MockRuntime>,
+    transfer: &str,
+    offset: usize,
+    body: InvokeBody,
+) -> Result<Value, Value> {
     let headers = [("x-transfer", transfer.to_owned()), ("x-offset", offset.to_string())];
     let headers = headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     invoke(window, "enqueue_file", body, headers).map(|body| body.deserialize().unwrap())
 }
 
-fn finish(window: &WebviewWindow<MockRuntime>, transfer: &str) -> Result<Value, Value> {
+pub(super) fn finish(window: &WebviewWindow<MockRuntime>, transfer: &str) -> Result<Value, Value> {
     call(window, "enqueue_file", json!({ "transfer": transfer, "finish": true }))
 }
 
 /// Larger than what is kept in the database.
-fn large() -> Vec<u8> {
+pub(super) fn large() -> Vec<u8> {
     (0..300_000_u32).map(|n| (n % 251) as u8).collect()
 }
 

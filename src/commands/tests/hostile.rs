@@ -36,12 +36,17 @@ pub(super) fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ("enqueue", json!({ "kind": "form", "payload": 1, "options": { "key": "k" } }), &["payload"]),
         ("enqueue_all", json!({ "entries": [{ "kind": "form", "payload": 1, "options": { "key": "k" } }] }), &[]),
         ("enqueue_file", json!({ "kind": "photo", "path": "/nowhere", "options": { "key": "k" } }), &[]),
+        ("enqueue_file", json!({ "kind": "photo", "bytes": 3, "options": { "name": "n" } }), &[]),
+        ("enqueue_file", json!({ "transfer": id }), &[]),
+        ("enqueue_file", json!({ "transfer": id, "finish": true }), &[]),
+        ("enqueue_file", json!({ "transfer": id, "abort": true }), &[]),
         ("observe", json!({ "kind": "form", "key": "k", "known": { "revision": 1 } }), &[]),
         ("status", json!({}), &[]),
         ("list", json!({ "query": { "limit": 1 } }), &[]),
         ("get", json!({ "id": id }), &[]),
         ("payload", json!({ "id": id }), &[]),
         ("file", json!({ "id": id }), &[]),
+        ("progress", json!({ "channel": "__CHANNEL__:1", "id": id }), &[]),
         ("progress", json!({ "stop": 1 }), &[]),
         ("retry", json!({ "which": id, "force": true }), &[]),
         ("discard", json!({ "which": id, "cascade": true }), &[]),
@@ -69,7 +74,7 @@ pub(super) fn calls() -> Vec<(&'static str, Value, &'static [&'static str])> {
 }
 
 /// An answer, or an error in the one form that errors have, which repeats nothing.
-fn is_proper(command: &str, given: &str, answer: Result<InvokeResponseBody, Value>) -> Option<String> {
+pub(super) fn is_proper(command: &str, given: &str, answer: Result<InvokeResponseBody, Value>) -> Option<String> {
     let Err(error) = answer else { return None };
     let said = error.to_string();
     let code = error["code"].as_str().unwrap_or_else(|| panic!("{command} {given}: {said}")).to_owned();
@@ -77,6 +82,8 @@ fn is_proper(command: &str, given: &str, answer: Result<InvokeResponseBody, Valu
     assert!(error["message"].is_string(), "{command} {given}: {said}");
     assert!(code == "unknown_kind" || !said.contains(SECRET), "{command} {given}: {said}");
     assert!(said.len() < 2_000, "{command} {given}: the error is as long as what was given");
+    let documented: Vec<Value> = serde_json::from_str(include_str!("../../../tests/fixtures/error.json")).unwrap();
+    assert!(documented.iter().any(|known| known["code"] == *code), "{command} {given}: {said}");
     // What can only come of a fault of our own.
     assert!(!["database", "database_corrupt", "io", "closed"].contains(&code.as_str()), "{command} {given}: {said}");
     Some(code)
@@ -93,6 +100,8 @@ fn a_page_that_calls_everything_with_anything_gets_an_answer_each_time_and_break
     all.sort_unstable();
     let mut sorted = names.clone();
     sorted.sort_unstable();
+    // Some have several forms.
+    sorted.dedup();
     assert_eq!(sorted, all, "every command is in the table");
 
     let bench = start(everything(), form(), Builder::new()).unwrap();
@@ -130,8 +139,11 @@ fn a_page_that_calls_everything_with_anything_gets_an_answer_each_time_and_break
             (vec![255; 1 << 20], &["x-kind", "x-id"]),
             (vec![0, 0, 0, 2, b'{', b'}'], &["x-kind"]),
             (vec![255, 255, 255, 255], &["x-options"]),
+            (vec![7; 100], &["x-transfer", "x-offset"]),
+            (vec![7; 100], &["x-offset"]),
         ] {
-            for value in ["", SECRET, "%", "%ff%00", "%7B%22key%22%3A%5B%5D%7D"] {
+            let id = "0193f6a0-0000-7000-8000-000000000001";
+            for value in ["", SECRET, "%", "%ff%00", "%7B%22key%22%3A%5B%5D%7D", id, "18446744073709551615"] {
                 let headers = names.iter().map(|name| (name.parse().unwrap(), value.parse().unwrap())).collect();
                 ask(command, InvokeBody::Raw(bytes.clone()), headers, &format!("{} bytes, {value}", bytes.len()));
             }

@@ -185,7 +185,7 @@ fn a_window_calls_every_command_with_marks() {
 
 fn config(disk: &Path) -> Value {
     json!({
-        "roots": [format!("{}/*", disk.display())],
+        "roots": [format!("{}/**", disk.display())],
         "endpoints": {
             "form": { "method": "PUT", "url": "https://a.com/{key}?token={token}" },
             "asked": { "method": "PUT", "url": "https://a.com/asked/{key}?token={token}", "onConflict": "ask" },

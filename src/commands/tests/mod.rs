@@ -5,7 +5,9 @@ mod decisions;
 mod files;
 mod hostile;
 mod leaks;
+mod orders;
 mod scope;
+mod transfers;
 mod watch;
 
 use std::{
@@ -69,26 +71,26 @@ const COMMANDS: [&str; 28] = [
     "watches",
 ];
 
-/// A key in memory.
+/// A key for each account, in memory.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Option<Vec<u8>>>>);
+struct Memory(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
 
 impl KeySource for Memory {
     fn name(&self) -> &'static str {
         "memory"
     }
 
-    fn load(&self, _account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
-        Ok(self.0.lock().unwrap().clone().map(Zeroizing::new))
+    fn load(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, SourceError> {
+        Ok(self.0.lock().unwrap().get(account).cloned().map(Zeroizing::new))
     }
 
-    fn store(&self, _account: &str, key: &[u8]) -> Result<(), SourceError> {
-        *self.0.lock().unwrap() = Some(key.to_vec());
+    fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
+        self.0.lock().unwrap().insert(account.to_owned(), key.to_vec());
         Ok(())
     }
 
-    fn forget(&self, _account: &str) -> Result<(), SourceError> {
-        *self.0.lock().unwrap() = None;
+    fn forget(&self, account: &str) -> Result<(), SourceError> {
+        self.0.lock().unwrap().remove(account);
         Ok(())
     }
 }
