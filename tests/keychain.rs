@@ -9,6 +9,15 @@ mod child;
 #[path = "keychain/delivery.rs"]
 mod delivery;
 #[cfg(target_os = "linux")]
+#[path = "keychain/leaks.rs"]
+mod leaks;
+#[cfg(target_os = "linux")]
+#[path = "scenarios/leaks/marks.rs"]
+mod marks;
+#[cfg(target_os = "linux")]
+#[path = "keychain/neighbours.rs"]
+mod neighbours;
+#[cfg(target_os = "linux")]
 #[path = "keychain/secret_service.rs"]
 mod secret_service;
 #[cfg(target_os = "linux")]
@@ -19,6 +28,9 @@ mod session;
 #[path = "scenarios/support.rs"]
 #[expect(dead_code, reason = "made for the scenarios, which need more of it")]
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "scenarios/leaks/told.rs"]
+mod told;
 
 use child::Folder;
 

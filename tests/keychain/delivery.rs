@@ -21,9 +21,9 @@ use super::{
 };
 
 /// The service under which all items of [`APP`] are.
-const SERVICE: &str = "org.example.app.storage-sync";
+pub const SERVICE: &str = "org.example.app.storage-sync";
 
-fn folder(session: &Session, name: &str) -> std::path::PathBuf {
+pub fn folder(session: &Session, name: &str) -> std::path::PathBuf {
     session.folder.path().join(name)
 }
 
@@ -34,7 +34,7 @@ fn setup(folder: &Path, backend: &Backend) -> Setup {
 }
 
 /// Delivers, and hears of the keychain as the plugin does.
-async fn start(folder: &Path, backend: &Backend) -> Device {
+pub async fn start(folder: &Path, backend: &Backend) -> Device {
     let device = setup(folder, backend).start().await;
     keychain::spawn(device.wake.clone());
     device
@@ -45,7 +45,7 @@ async fn refused(device: &Device) -> &'static str {
     enqueued.expect_err("it was enqueued").code()
 }
 
-async fn text_of(device: &Device, id: Uuid) -> String {
+pub async fn text_of(device: &Device, id: Uuid) -> String {
     match device.outbox.payload(id).await.expect("it is readable") {
         Payload::Json(text) => text.get().to_owned(),
         other => panic!("{other:?}"),

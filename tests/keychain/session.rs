@@ -205,10 +205,28 @@ impl Session {
 
     /// How many items of that service there are.
     pub fn items(&self, service: &str) -> usize {
+        self.secrets(service).len()
+    }
+
+    /// What another program of the same user finds in all items of that service.
+    pub fn secrets(&self, service: &str) -> Vec<String> {
         let found =
             Command::new("secret-tool").args(["search", "--all", "--unlock", "service", service]).output().unwrap();
         let said = [found.stdout, found.stderr].concat();
-        String::from_utf8_lossy(&said).lines().filter(|line| line.starts_with("secret = ")).count()
+        let said = String::from_utf8(said).unwrap();
+        said.lines().filter_map(|line| line.strip_prefix("secret = ").map(str::to_owned)).collect()
+    }
+
+    /// Deletes all items of that service, as a person does who tidies up.
+    pub fn clear(&self, service: &str) {
+        let cleared = Command::new("secret-tool").args(["clear", "service", service]).status().unwrap();
+        assert!(cleared.success() && self.secrets(service).is_empty());
+    }
+
+    /// Deletes one of them.
+    pub fn clear_one(&self, service: &str, user: &str) {
+        let cleared = Command::new("secret-tool").args(["clear", "service", service, "username", user]).status();
+        assert!(cleared.unwrap().success() && self.look_up(service, user).is_none());
     }
 
     /// One of them, if there is any.

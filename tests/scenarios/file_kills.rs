@@ -58,7 +58,7 @@ fn content(number: u64) -> Vec<u8> {
     bytes
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         write!(text, "{byte:02x}").unwrap();
         text
@@ -114,13 +114,13 @@ fn run_and_kill(environment: &[(&str, String)], receipts: u64, micros: u64) -> B
     receipts.map(|(id, n)| (id.parse().unwrap(), n.parse().unwrap())).collect()
 }
 
-fn spooled(folder: &Path) -> BTreeSet<String> {
+pub fn spooled(folder: &Path) -> BTreeSet<String> {
     let Ok(files) = fs::read_dir(folder.join("queue/spool")) else { return BTreeSet::new() };
     files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// What rows name, of entries that wait and of those that are settled.
-async fn named(folder: &Path) -> BTreeSet<String> {
+pub async fn named(folder: &Path) -> BTreeSet<String> {
     let database = format!("sqlite://{}", folder.join("queue/outbox.db").display());
     let mut database = SqliteConnection::connect(&database).await.unwrap();
     let query =

@@ -3,18 +3,12 @@
 
 mod files;
 mod folders;
+mod leaving;
+pub mod marks;
+pub mod told;
 
-use std::{
-    collections::BTreeMap,
-    fmt::{Debug, Write as _},
-    fs,
-    path::Path,
-    process::Command,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Debug, path::Path, process::Command, sync::Arc, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 use storage_sync_backend::Rule;
@@ -32,6 +26,7 @@ use url::Url;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use self::marks::{Shapes, files_have_none};
 use crate::support::{Device, Setup, backend, impatient};
 
 const FOLDER: &str = "STORAGE_SYNC_LEAKS_FOLDER";
@@ -46,51 +41,14 @@ const PASSPHRASE: &str = "mk-passphrase-41d9";
 /// 32 bytes, and a mark.
 const MASTER: &[u8; 32] = b"mk-master-key-6a8f-0123456789abc";
 
-/// A mark and what it looks like once somebody has shown its bytes.
-fn shapes() -> Vec<String> {
-    let marks = [PAYLOAD, PARAM, TOKEN, ARGUMENT, NAME, PASSPHRASE, "mk-master-key-6a8f-0123456789abc"];
-    let mut shapes = Vec::new();
-    for mark in marks {
-        let (mut list, mut digits) = (String::new(), String::new());
-        for byte in &mark.as_bytes()[..9] {
-            write!(list, "{byte}, ").unwrap();
-            write!(digits, "{byte:02x}").unwrap();
-        }
-        let base64 = BASE64_STANDARD.encode(&mark.as_bytes()[..9]);
-        shapes.extend([mark.to_owned(), list, digits.to_uppercase(), digits, base64]);
-    }
-    shapes
-}
-
-fn has_no_mark(bytes: &[u8], of: &str) {
-    for shape in shapes() {
-        let at = bytes.windows(shape.len()).position(|window| window == shape.as_bytes());
-        if let Some(at) = at {
-            let around = &bytes[at.saturating_sub(300)..(at + 300).min(bytes.len())];
-            panic!("{shape} is in {of}: …{}…", String::from_utf8_lossy(around));
-        }
-    }
+/// All marks.
+fn shapes() -> Shapes {
+    Shapes::of([PAYLOAD, PARAM, TOKEN, ARGUMENT, NAME, PASSPHRASE].map(str::as_bytes)).and([MASTER.as_slice()])
 }
 
 /// No mark in any file below, and each for the user only.
 fn files_are_clean(folder: &Path) -> usize {
-    let mut files = 0;
-    for file in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let path = file.path();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let mode = file.metadata().unwrap().permissions().mode() & 0o777;
-            assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{} is {mode:o}", path.display());
-        }
-        if path.is_dir() {
-            files += files_are_clean(&path);
-        } else {
-            has_no_mark(&fs::read(&path).unwrap(), &path.display().to_string());
-            files += 1;
-        }
-    }
-    files
+    files_have_none(&shapes(), folder)
 }
 
 /// With an umask that leaves everything open, as some desktops and containers have it.
@@ -128,11 +86,14 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     backend.misbehave(Rule::endless().key("endless").times(1));
     files::misbehave(&backend);
 
+    let known = outer.path().join("keys");
     let mut command = worker(&folder, &config);
+    command.env(leaving::KNOWN, &known);
     let out = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    has_no_mark(&out.stdout, "what errors, events and Debug say");
-    has_no_mark(&out.stderr, "the log and panics");
+    let shapes = shapes().and(leaving::made(&known).iter().map(Vec::as_slice));
+    shapes.are_not_in(&out.stdout, "what errors, events and Debug say");
+    shapes.are_not_in(&out.stderr, "the log and panics");
     assert!(out.status.success() && said.contains("worker: done"), "{said}\n{told}");
 
     // The controls: what was looked through is what it is said to be, and the marks were really there.
@@ -140,73 +101,14 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
         assert!(told.contains(&format!("log: {source}")), "the log of {source} was not kept");
     }
     assert!(told.contains("a bug of the app") && said.contains("Undecryptable") && said.contains("NotDelivered"));
-    assert!(files_are_clean(&folder) >= 9, "database, locks, ballast, wrapped key, spool");
+    assert!(files_have_none(&shapes, &folder) >= 15, "database, locks, ballast, wrapped key, spool, twice");
+    leaving::left(&backend, &known);
     let requests = backend.requests();
     for mark in [PARAM, TOKEN] {
         assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
     }
     assert!(backend.mutations().len() > 5);
     files::arrived(&backend);
-}
-
-/// Everything that is told goes to standard error, and from there to the test.
-struct Told;
-
-static TOLD: Told = Told;
-
-struct Line(String);
-
-impl tracing::field::Visit for Line {
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Told {
-    fn line(metadata: &tracing::Metadata<'_>, record: impl FnOnce(&mut Line)) {
-        let mut line = Line(format!("log: {} {}", metadata.target(), metadata.name()));
-        record(&mut line);
-        eprintln!("{}", line.0);
-    }
-}
-
-impl tracing::Subscriber for Told {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        Self::line(span.metadata(), |line| span.record(line));
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, values: &tracing::span::Record<'_>) {
-        let mut line = Line("log: span".into());
-        values.record(&mut line);
-        eprintln!("{}", line.0);
-    }
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        Self::line(event.metadata(), |line| event.record(line));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-impl log::Log for Told {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        eprintln!("log: {} {}", record.target(), record.args());
-    }
-
-    fn flush(&self) {}
 }
 
 /// A key that is a mark.
@@ -275,9 +177,7 @@ fn options(key: &str) -> EnqueueOptions {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_does_everything_with_marks() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
-    tracing::subscriber::set_global_default(Told).unwrap();
-    log::set_logger(&TOLD).unwrap();
-    log::set_max_level(log::LevelFilter::Trace);
+    told::keep();
     let folder = Path::new(&folder);
     let config: Value = serde_json::from_str(&std::env::var(CONFIG).unwrap()).unwrap();
     let origin = config["baseUrl"].as_str().unwrap().to_owned();
@@ -309,6 +209,7 @@ async fn a_worker_does_everything_with_marks() {
     device.outbox.rotate_key().await.map_or_else(|error| show(&error), |rotated| show(&rotated));
     files_are_clean(folder);
     device.stop().await;
+    leaving::leave(folder, &config).await;
     wrong_configurations();
     passphrase(&folder.join("keys"));
     println!("worker: done");

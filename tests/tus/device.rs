@@ -59,7 +59,7 @@ impl KeySource for SameKey {
     }
 }
 
-/// HTTP that also prints what was handed to the network of an upload.
+/// HTTP that also prints what of an upload was handed to the network, and what the server has by its own word.
 struct Telling(Http);
 
 impl Transport for Telling {
@@ -77,6 +77,9 @@ struct Told(Arc<dyn Watcher>);
 
 impl Watcher for Told {
     fn kept(&self, progress: Option<Progress>) -> Later<'_, std::io::Result<()>> {
+        if let Some(progress) = &progress {
+            say(&format!("at {}", progress.offset));
+        }
         self.0.kept(progress)
     }
 

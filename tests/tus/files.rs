@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tauri_plugin_storage_sync::{Applied, FileOptions, Reason, State};
 
 use crate::{
-    device::{Apart, Device, config},
+    device::{Device, config},
     proxy::{Cut, Proxy},
     server::TusServer,
     support::{MIB, content},
@@ -19,10 +18,6 @@ fn named(name: &str) -> FileOptions {
 
 /// So much was handed to the network when the server has a MiB of it: the first chunks may be refused for their size.
 const SOME: u64 = 3 * MIB as u64;
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-}
 
 fn in_spool(folder: &Path) -> usize {
     std::fs::read_dir(folder.join("spool")).map_or(0, Iterator::count)
@@ -67,66 +62,6 @@ async fn a_file_arrives_whole_with_its_name_and_nothing_of_it_is_left() {
     let keys: Vec<_> =
         server.seen("POST").iter().map(|post| post.header("idempotency-key").unwrap().to_owned()).collect();
     assert_eq!(keys.len(), 5, "each was created once");
-    device.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_app_that_is_killed_again_and_again_sends_no_more_than_a_chunk_again_each_time() {
-    let kills = number("STORAGE_SYNC_KILLS", 50);
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = number("STORAGE_SYNC_SEED", now | 1);
-    println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
-    let mut state = seed;
-    let mut random = move |below: u64| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % below
-    };
-    let (server, folder) = (TusServer::start(), tempfile::tempdir().unwrap());
-    let (bytes, config) = (content(48 * MIB), config(&server.url()));
-    // Small chunks, so that there are many places to die in. Each process begins with larger ones.
-    server.control(&json!({ "maxBody": 64 * 1024 }));
-    let chunk = MIB as u64;
-    let device = Device::open(folder.path(), config.clone()).await;
-    let id = device.enqueue("video", &bytes, named("a.mp4")).await;
-    device.stop().await;
-
-    let step = bytes.len() as u64 / (kills + 4);
-    let (mut before, mut resumed) = (0_u64, Vec::new());
-    for kill in 0..kills {
-        let target = step * kill + random(step) + 1;
-        let mut apart = Apart::start(folder.path(), &config);
-        let (first, last) = tokio::task::spawn_blocking(move || {
-            let (mut first, mut last) = (None, 0);
-            while last < target {
-                let line = apart.line().expect("it lives until it is killed");
-                last = line.strip_prefix("sent ").expect("it is not done").parse().unwrap();
-                first.get_or_insert(last);
-            }
-            apart.kill();
-            while let Some(line) = apart.line() {
-                last = line.strip_prefix("sent ").map_or(last, |sent| sent.parse().unwrap());
-            }
-            (first.unwrap_or(0), last)
-        })
-        .await
-        .unwrap();
-        // What it begins with is what the server said that it has.
-        resumed.push(before.saturating_sub(first));
-        before = last;
-    }
-    let mut apart = Apart::start(folder.path(), &config);
-    tokio::task::spawn_blocking(move || while apart.line().is_some_and(|line| line != "done") {}).await.unwrap();
-
-    assert_eq!(Sha256::digest(server.the_file()), Sha256::digest(&bytes));
-    let most = resumed.iter().max().copied().unwrap_or(0);
-    println!("at most {most} bytes of one kill were sent again");
-    assert!(most <= chunk, "{resumed:?}");
-    let created = server.seen("POST").into_iter().filter(|post| post.status == 201).count();
-    assert_eq!(created, 1, "one upload from the first byte to the last");
-    let device = Device::open(folder.path(), config).await;
-    assert_eq!(device.outbox.get(id).await.unwrap().state, State::Acked);
     device.stop().await;
 }
 

@@ -10,3 +10,4 @@ mod folders;
 mod smoke;
 mod support;
 mod triggers;
+mod uploads;

@@ -7,6 +7,7 @@ mod server;
 // Where a process looks for certificates to trust is known for Linux only.
 #[cfg(target_os = "linux")]
 mod tls;
+mod uploads;
 
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ fn config(base: &str) -> Value {
                 "preconditions": "etag",
             },
             "photo": { "method": "POST", "url": "/listings/{listing}/photos" },
+            "file": { "method": "POST", "url": "/files", "body": "tus", "timeoutMs": 400 },
         },
     })
 }

@@ -118,15 +118,24 @@ impl Seen {
 
 /// HTTP/1.1: the answers in order, whatever the connection; the last one again and again.
 pub fn http(tls: Option<Arc<ServerConfig>>, answers: Vec<Does>) -> (Server, Arc<Seen>) {
-    let (seen, next) = (Arc::<Seen>::default(), AtomicUsize::new(0));
+    let next = AtomicUsize::new(0);
+    http_by(tls, move |_, _| answers[next.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)].clone())
+}
+
+/// HTTP/1.1: to each request, by its head and the length of its body, what `answer` says.
+pub fn http_by(
+    tls: Option<Arc<ServerConfig>>,
+    answer: impl Fn(&str, usize) -> Does + Send + Sync + 'static,
+) -> (Server, Arc<Seen>) {
+    let seen = Arc::<Seen>::default();
     let shared = Arc::clone(&seen);
     let server = Server::start(tls, move |_, wire| {
         while let Some((head, body)) = request(wire)? {
+            let does = answer(&head, body.len());
             shared.requests.lock().unwrap().push(head);
             shared.bodies.lock().unwrap().push(body);
-            let at = next.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
             let write = |wire: &mut dyn Wire, bytes: &[u8]| wire.write_all(bytes).and_then(|()| wire.flush());
-            match &answers[at] {
+            match &does {
                 Does::Answer(bytes) => write(wire, bytes)?,
                 Does::Last(bytes) => return write(wire, bytes),
                 Does::Endless(first, again) => {

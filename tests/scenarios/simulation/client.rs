@@ -205,7 +205,6 @@ impl Client {
         }
         self.ledger.meet(&now);
         self.events(&now);
-        self.ledger.hold(&now);
         self.ledger.believe(&now);
         let broken = states::broken(&self.entries, &now, &self.ledger, &self.net.world().server);
         if let Some(broken) = broken {

@@ -90,8 +90,6 @@ impl Ledger {
             base,
             revision: None,
             frozen_unsent: None,
-            paused: false,
-            held: false,
             claim: None,
         };
         self.promises.insert(id, promise);
@@ -296,9 +294,7 @@ impl Ledger {
         let Some(promise) = self.promises.get_mut(&wire.id) else { return Some("nobody enqueued it".into()) };
         let same_key = promise.suffix == Some(wire.suffix);
         let frozen = promise.frozen.clone().filter(|_| same_key);
-        let held = promise.held.then(|| "it left although it is paused".to_owned());
-        let wrong =
-            paused.or(held).or(order).or_else(|| promise.unclaimed(wire)).or_else(|| promise.wrong(wire, same_key));
+        let wrong = paused.or(order).or_else(|| promise.unclaimed(wire)).or_else(|| promise.wrong(wire, same_key));
         let wrong = wrong.or_else(|| match &frozen {
             Some(frozen) => (*frozen != wire.bytes).then(|| format!("another request under the same key: {frozen}")),
             None => promise.wrong_revision(wire, lane, other, most).or_else(|| promise.wrong_content(wire)),
@@ -438,17 +434,6 @@ impl Ledger {
         (promise.open, promise.beaten, promise.rebased) = (claim.open, true, 0);
         let decides = wire.kind == "draft" || wire.kind == "memo" && !claim.open;
         Some(if decides { Expected::Failed } else { Expected::Lost })
-    }
-
-    /// A pause holds what waits, and is over with what is settled.
-    pub fn hold(&mut self, entries: &HashMap<Uuid, Entry>) {
-        for (id, promise) in &mut self.promises {
-            match entries.get(id).map(|entry| entry.state) {
-                Some(State::Pending) => promise.held = promise.paused,
-                Some(State::Inflight) => {}
-                _ => (promise.paused, promise.held) = (false, false),
-            }
-        }
     }
 
     /// What a copy of the database made of it, nobody can tell beforehand.

@@ -188,6 +188,19 @@ impl App {
         self.client.execute(script, arguments).await.unwrap_or_else(|error| panic!("the script fails: {error}"))
     }
 
+    /// Loads the page anew, as the user does with a key. The app goes on beneath it.
+    pub async fn reload(&self) {
+        self.run("window.isOld = true", vec![]).await;
+        self.client.refresh().await.expect("the page can be loaded anew");
+        wait_for("the page to be another one", async || {
+            let old = self.client.execute("return window.isOld === true", vec![]).await;
+            let old = old.map_err(|error| error.to_string())?;
+            (old == false).then_some(()).ok_or_else(|| "it is the old one".to_owned())
+        })
+        .await;
+        self.wait_until_loaded().await;
+    }
+
     /// Scrolls an element into sight and waits until it is painted there, for a picture.
     pub async fn show(&self, id: &str) {
         let shown = "new Promise(done => {
