@@ -139,10 +139,10 @@ async fn file(row: &str, lie: Lie, becomes: Becomes) {
         device.outbox.retry(id, true).await.unwrap();
     }
     world.arrives(id, row).await;
-    let bodies = seen.bodies.lock().unwrap();
-    let heads = seen.requests.lock().unwrap();
+    let bodies = seen.bodies.lock().unwrap().clone();
+    let heads = seen.requests.lock().unwrap().clone();
     // The upload that was completed: its chunks from the last one that began at the start.
-    let chunks: Vec<_> = heads.iter().zip(&*bodies).filter(|(head, _)| head.starts_with("PATCH")).collect();
+    let chunks: Vec<_> = heads.iter().zip(&bodies).filter(|(head, _)| head.starts_with("PATCH")).collect();
     let first = chunks.iter().rposition(|(head, _)| field(head, "upload-offset") == Some("0"));
     let mut arrived = Vec::new();
     for (head, body) in &chunks[first.unwrap_or(0)..] {
@@ -151,7 +151,6 @@ async fn file(row: &str, lie: Lie, becomes: Becomes) {
         arrived.extend_from_slice(body);
     }
     assert!(arrived == bytes, "{row}: {} bytes arrived", arrived.len());
-    drop((bodies, heads));
     world.device.stop().await;
 }
 
