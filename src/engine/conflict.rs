@@ -175,7 +175,9 @@ impl Rules {
         let doubt = attempt.was_possibly_sent || restored;
         let error = format!("the server answered {status}: it holds a newer write");
         let taught = standing.taught(learned);
-        let first = !doubt && standing.unlearned && taught.exists && self.rebases(attempt.seq) == 0;
+        // Whoever named the version that he changed has asked: somebody else was faster, and that is not to be written over.
+        let asked = standing.condition == Some(Condition::Unchanged);
+        let first = !doubt && standing.unlearned && !asked && taught.exists && self.rebases(attempt.seq) == 0;
         let mut judgement = match standing.on_conflict {
             _ if first => self.again(attempt, status, taught, error),
             OnConflict::Ask => ended(Verdict::Conflict { possibly_sent: doubt, taught }, status, error),

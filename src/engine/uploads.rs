@@ -137,10 +137,8 @@ impl Drain {
     pub(super) async fn stop_paused(&mut self) -> Result<()> {
         let uploads = self.places.iter().filter(|(_, place)| place.attempt.upload).map(|(seq, _)| *seq);
         let uploads: Vec<i64> = uploads.collect();
-        self.desk.paused.clear();
-        if !uploads.is_empty() {
-            self.desk.paused.extend(self.parts.store.paused_of(&uploads).await?);
-        }
+        let paused = if uploads.is_empty() { Vec::new() } else { self.parts.store.paused_of(&uploads).await? };
+        self.desk.paused = paused.into_iter().collect();
         self.desk.paused.iter().for_each(|seq| self.desk.stop(*seq, Stop::Now));
         Ok(())
     }

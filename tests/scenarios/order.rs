@@ -73,7 +73,7 @@ async fn a_refused_revision_that_no_json_number_holds_is_a_fault_that_passes() {
 /// A server that knows nothing but entity tags.
 #[tokio::test]
 async fn a_server_with_entity_tags_only_is_asked_to_write_over_nothing_that_was_not_known() {
-    let [folder, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [folder, second, third] = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let options = Options { revisions: Revisions::Unaware, ..Options::default() };
     let backend = storage_sync_backend::Backend::start(options).await.unwrap();
     let mut config = impatient(&backend);
@@ -98,11 +98,21 @@ async fn a_server_with_entity_tags_only_is_asked_to_write_over_nothing_that_was_
     device.acked(beaten).await;
     assert_eq!(content(&backend, "forms", "a"), json!({ "n": 3 }), "with the tag that the refusal named");
 
-    let other = Setup::new(second.path(), config).start().await;
+    let other = Setup::new(second.path(), config.clone()).start().await;
     let first = other.enqueue("form", Some("a"), json!({ "by": "a second device" })).await;
     other.acked(first).await;
     assert_eq!(content(&backend, "forms", "a"), json!({ "by": "a second device" }));
-    for device in [device, other] {
+
+    // One that has read it, and is too late: not its first word of the thing, also if nothing of it was ever written from here.
+    let reader = Setup::new(third.path(), config).start().await;
+    let etag = backend.world(|world| world.resource("forms", "a").expect("it is there").etag.clone());
+    let read = Known { exists: Some(true), etag: Some(etag), ..Known::default() };
+    reader.outbox.observe("form", "a", read).await.unwrap();
+    backend.edit(Edit::of("/forms/a").content(json!({ "by": "somebody faster" })));
+    let late = reader.enqueue("form", Some("a"), json!({ "by": "a reader" })).await;
+    reader.until(late, |entry| entry.lost).await;
+    assert_eq!(content(&backend, "forms", "a"), json!({ "by": "somebody faster" }));
+    for device in [device, other, reader] {
         device.stop().await;
     }
 }

@@ -204,6 +204,18 @@ fn a_lane_learns_from_one_first_conflict_and_not_from_every_one() {
 }
 
 #[test]
+fn a_write_that_named_the_version_that_it_changes_is_not_put_above_another_one_for_never_having_asked() {
+    let standing = Standing { condition: Some(Condition::Unchanged), ..unlearned() };
+    let another = Learned { etag: Some("\"x\"".into()), ..Learned::default() };
+    let judgement = judged(&attempt(standing.clone()), another.clone());
+    assert!(matches!(judgement.verdict, Verdict::Lost { possibly_sent: false, .. }), "{judgement:?}");
+    let asks = Standing { on_conflict: OnConflict::Ask, ..standing.clone() };
+    assert!(matches!(judged(&attempt(asks), another.clone()).verdict, Verdict::Conflict { .. }));
+    let overwrites = Standing { on_conflict: OnConflict::Overwrite, ..standing };
+    assert!(matches!(judged(&attempt(overwrites), another).verdict, Verdict::Rebase { .. }), "that is what it asks for");
+}
+
+#[test]
 fn what_must_not_exist_and_does_is_known_to_exist_then() {
     let attempt = attempt(Standing { condition: Some(Condition::Absent), ..unlearned() });
     let judgement = judged(&attempt, Learned::default());
