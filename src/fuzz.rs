@@ -4,7 +4,7 @@
 //! text wherever that is possible, so that a corpus can be read and written by hand.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 

@@ -49,10 +49,11 @@ fn no_input_of_the_corpora_breaks_a_promise() {
 }
 
 /// xorshift64*: a seed repeats a run.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// 0 to `sides` - 1.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

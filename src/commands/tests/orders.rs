@@ -13,19 +13,9 @@ use super::{
     transfers::{spooled, until},
     *,
 };
-use crate::commands::Pages;
-
-/// xorshift64*: a seed repeats a run.
-struct Dice(u64);
+use crate::{commands::Pages, fuzz::tests::Dice};
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % sides
-    }
-
     fn choose<'t, T: ?Sized>(&mut self, from: &[&'t T]) -> &'t T {
         from[self.roll(from.len())]
     }

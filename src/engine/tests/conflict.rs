@@ -212,7 +212,10 @@ fn a_write_that_named_the_version_that_it_changes_is_not_put_above_another_one_f
     let asks = Standing { on_conflict: OnConflict::Ask, ..standing.clone() };
     assert!(matches!(judged(&attempt(asks), another.clone()).verdict, Verdict::Conflict { .. }));
     let overwrites = Standing { on_conflict: OnConflict::Overwrite, ..standing };
-    assert!(matches!(judged(&attempt(overwrites), another).verdict, Verdict::Rebase { .. }), "that is what it asks for");
+    assert!(
+        matches!(judged(&attempt(overwrites), another).verdict, Verdict::Rebase { .. }),
+        "that is what it asks for"
+    );
 }
 
 #[test]
