@@ -1,4 +1,4 @@
-//! An ext4 file system on a loop device, and copies of it as a power cut would leave it.
+//! A file system on a loop device, and copies of it as a power cut would leave it.
 //!
 //! Making and mounting it is for root: whoever else runs the test does it with `sudo -n`. The files in it are theirs.
 
@@ -10,6 +10,15 @@ use std::{
     time::Duration,
 };
 
+/// What tells one file from another in how it keeps them.
+#[derive(Debug, Clone, Copy)]
+pub enum System {
+    /// One journal for all: whatever is synced takes everything before it along.
+    Ext4,
+    /// A log for each file: what is synced takes nothing along, and the new name of a file is lost unless its folder is synced.
+    Btrfs,
+}
+
 /// A mounted image; unmounted when dropped.
 pub struct Disk {
     image: PathBuf,
@@ -19,8 +28,8 @@ pub struct Disk {
 /// How often it is tried to unmount an image.
 const LOOKS: u32 = 200;
 
-const NEEDS: &str = "this test makes an ext4 image (mkfs.ext4 of e2fsprogs) and mounts it on a loop device (mount and umount of \
-    util-linux): run it as root, or as a user who may run these three by `sudo -n`, that is, without a password";
+const NEEDS: &str = "this test makes images (mkfs.ext4 of e2fsprogs, mkfs.btrfs of btrfs-progs) and mounts them on a loop device (mount and \
+    umount of util-linux): run it as root, or as a user who may run these by `sudo -n`, that is, without a password";
 
 /// Who runs the test: user and group.
 fn who() -> (u32, u32) {
@@ -46,13 +55,21 @@ fn run(mut command: Command, arguments: &[&OsStr]) {
 
 impl Disk {
     /// A fresh one of 256 MiB.
-    pub fn make(folder: &Path) -> Self {
+    pub fn make(folder: &Path, system: System) -> Self {
         let image = folder.join("disk.img");
         std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
         let (user, group) = who();
-        let owner = format!("root_owner={user}:{group}");
-        run(as_root("mkfs.ext4"), &["-q".as_ref(), "-E".as_ref(), owner.as_ref(), image.as_ref()]);
-        Self::mount(image, folder.join("disk"))
+        let owner = format!("{user}:{group}");
+        match system {
+            System::Ext4 => {
+                let root_owner = format!("root_owner={owner}");
+                run(as_root("mkfs.ext4"), &["-q".as_ref(), "-E".as_ref(), root_owner.as_ref(), image.as_ref()]);
+            }
+            System::Btrfs => run(as_root("mkfs.btrfs"), &["-q".as_ref(), image.as_ref()]),
+        }
+        let disk = Self::mount(image, folder.join("disk"));
+        run(as_root("chown"), &[owner.as_ref(), disk.mount.as_ref()]);
+        disk
     }
 
     fn mount(image: PathBuf, mount: PathBuf) -> Self {
@@ -65,7 +82,7 @@ impl Disk {
         &self.mount
     }
 
-    /// What is on the medium at this moment, mounted elsewhere: ext4 replays its journal as after a reboot.
+    /// What is on the medium at this moment, mounted elsewhere: the journal is replayed as after a reboot.
     pub fn cut(&self) -> Self {
         let copy = self.image.with_file_name("cut.img");
         run(Command::new("cp"), &["--sparse=always".as_ref(), self.image.as_ref(), copy.as_ref()]);

@@ -27,12 +27,15 @@ use tauri_plugin_storage_sync::{
         wake::WakeSignal,
     },
 };
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 const FOLDER: &str = "STORAGE_SYNC_CUT_FOLDER";
 const MODE: &str = "STORAGE_SYNC_CUT_MODE";
 /// So many bytes go through the spool: smaller files are part of the database.
 const FILE: usize = 200_000;
+/// So many receipts of others come between two of files: each file is the last that was synced for a while.
+const APART: u64 = 40;
 /// Before the id of an entry that is a file.
 pub const IS_FILE: &str = "file ";
 /// Where nobody listens.
@@ -184,12 +187,16 @@ async fn a_writer_does_as_its_environment_says() {
         let (_store, outbox, _) = outbox(folder, NOWHERE).await;
         let source = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(source.path(), vec![5; FILE]).unwrap();
+        let notes = watch::Sender::new(0_u64);
         let files = async {
+            let mut told = notes.subscribe();
             for number in 0_u64.. {
                 let options = FileOptions { key: Some(number.to_string()), ..FileOptions::default() };
                 let file = std::fs::File::open(source.path()).unwrap();
                 let receipt = outbox.enqueue_file("scan", file, options).await.unwrap();
                 say(&format!("{IS_FILE}{}", receipt.id));
+                let next = *told.borrow() + APART;
+                told.wait_for(|notes| *notes >= next).await.unwrap();
             }
         };
         let writers = (0..8).map(|_| async {
@@ -197,6 +204,7 @@ async fn a_writer_does_as_its_environment_says() {
                 let payload = Payload::json(&"x".repeat(500)).unwrap();
                 let receipt = outbox.enqueue("note", payload, EnqueueOptions::default()).await.unwrap();
                 say(&receipt.id.to_string());
+                notes.send_modify(|notes| *notes += 1);
             }
         });
         futures_util::future::join(futures_util::future::join_all(writers), files).await;
