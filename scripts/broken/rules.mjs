@@ -207,6 +207,21 @@ export const rules = [
     ],
   },
   {
+    name: 'pause-not-kept',
+    what: 'A pause of one entry is not kept',
+    sql: ['SET paused = ?, unmet = unmet + ?', 'SET paused = 0 * ?, unmet = unmet + 0 * ?'],
+  },
+  {
+    name: 'edit-ends-pause',
+    what: 'An entry that is edited while it is paused leaves',
+    sql: ['unmet = paused + (SELECT', 'unmet = 0 * paused + (SELECT'],
+  },
+  {
+    name: 'settled-stays-paused',
+    what: 'What is settled stays paused, and waits when it is retried',
+    trigger: ['entries_unpause', 'SET paused = 0, unmet = unmet - 1', 'SET paused = paused'],
+  },
+  {
     name: 'lane-begins-low',
     what: 'A lane that was forgotten begins anew below what it has used',
     trigger: ['lanes_begin', 'SET revision = (SELECT value', 'SET revision = 0 * (SELECT value'],

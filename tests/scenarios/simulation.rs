@@ -174,6 +174,8 @@ async fn come_to_rest(net: &Net, clients: &mut [Client]) {
     for client in clients.iter_mut() {
         client.resume().await;
         client.settle().await;
+        client.resume_all().await;
+        client.settle().await;
     }
     for _ in 0..60 {
         loop {

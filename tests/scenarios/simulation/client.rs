@@ -205,6 +205,7 @@ impl Client {
         }
         self.ledger.meet(&now);
         self.events(&now);
+        self.ledger.hold(&now);
         self.ledger.believe(&now);
         let broken = states::broken(&self.entries, &now, &self.ledger, &self.net.world().server);
         if let Some(broken) = broken {
@@ -317,6 +318,7 @@ impl Client {
         }
         if let Some(device) = self.device.take() {
             device.stop().await;
+            self.ledger.restarted();
         }
         self.start().await;
     }

@@ -90,6 +90,8 @@ impl Ledger {
             base,
             revision: None,
             frozen_unsent: None,
+            paused: false,
+            held: false,
             claim: None,
         };
         self.promises.insert(id, promise);
@@ -257,6 +259,11 @@ impl Ledger {
         }
     }
 
+    /// How often something was put above what the server holds is not remembered by another process.
+    pub fn restarted(&mut self) {
+        self.promises.values_mut().for_each(|promise| promise.rebased = 0);
+    }
+
     /// The process has ended. Answers what had been claimed and had not left.
     pub fn died(&mut self) -> Vec<Uuid> {
         let mut unsent = Vec::new();
@@ -294,7 +301,9 @@ impl Ledger {
         let Some(promise) = self.promises.get_mut(&wire.id) else { return Some("nobody enqueued it".into()) };
         let same_key = promise.suffix == Some(wire.suffix);
         let frozen = promise.frozen.clone().filter(|_| same_key);
-        let wrong = paused.or(order).or_else(|| promise.unclaimed(wire)).or_else(|| promise.wrong(wire, same_key));
+        let held = promise.held.then(|| "it left although it is paused".to_owned());
+        let wrong =
+            paused.or(held).or(order).or_else(|| promise.unclaimed(wire)).or_else(|| promise.wrong(wire, same_key));
         let wrong = wrong.or_else(|| match &frozen {
             Some(frozen) => (*frozen != wire.bytes).then(|| format!("another request under the same key: {frozen}")),
             None => promise.wrong_revision(wire, lane, other, most).or_else(|| promise.wrong_content(wire)),
@@ -424,7 +433,8 @@ impl Ledger {
         if self.restored {
             return None;
         }
-        let first = !claim.open && !claim.learned && promise.rebased == 0;
+        // Whoever named the version that he changed has asked.
+        let first = !claim.open && !claim.learned && promise.rebased == 0 && wire.if_match.is_none();
         let overwrites = wire.kind == "memo" && !claim.open && promise.rebased < OVERWRITES;
         if first || overwrites {
             promise.rebased += 1;
@@ -434,6 +444,17 @@ impl Ledger {
         (promise.open, promise.beaten, promise.rebased) = (claim.open, true, 0);
         let decides = wire.kind == "draft" || wire.kind == "memo" && !claim.open;
         Some(if decides { Expected::Failed } else { Expected::Lost })
+    }
+
+    /// A pause holds what waits, and is over with what is settled.
+    pub fn hold(&mut self, entries: &HashMap<Uuid, Entry>) {
+        for (id, promise) in &mut self.promises {
+            match entries.get(id).map(|entry| entry.state) {
+                Some(State::Pending) => promise.held = promise.paused,
+                Some(State::Inflight) => {}
+                _ => (promise.paused, promise.held) = (false, false),
+            }
+        }
     }
 
     /// What a copy of the database made of it, nobody can tell beforehand.

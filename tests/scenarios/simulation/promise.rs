@@ -75,6 +75,10 @@ pub struct Promise {
     pub revision: Option<u64>,
     /// A claim froze this revision, and the process ended before it could be sent.
     pub frozen_unsent: Option<u64>,
+    /// Somebody paused it.
+    pub paused: bool,
+    /// It was seen to wait since: nothing of it leaves.
+    pub held: bool,
     /// The attempt that is under way.
     pub claim: Option<Claim>,
 }

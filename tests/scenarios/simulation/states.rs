@@ -54,6 +54,9 @@ fn one(promise: &Promise, is: &Entry) -> Option<String> {
     if flies != promise.is_claimed() {
         return Some(format!("it is {:?}, and claimed: {}", is.state, promise.is_claimed()));
     }
+    if (flies || is.state == State::Pending) && promise.paused != is.paused {
+        return Some(format!("it is paused: {}, and was said to be: {}", is.paused, promise.paused));
+    }
     let may = promise.open || flies;
     if !(is_live(is) || is.lost) || may == is.possibly_sent {
         return None;

@@ -67,7 +67,7 @@ impl Client {
             let keeps = !self.has_backup() || dice.one_in(4);
             return if keeps { self.back_up().await } else { self.restore().await };
         }
-        match dice.roll(42) {
+        match dice.roll(45) {
             0..=13 => self.enqueue(temper, dice).await,
             14..=15 => self.enqueue_some(temper, dice).await,
             16 => self.enqueue_again(dice).await,
@@ -79,6 +79,8 @@ impl Client {
             26 | 40 => self.pause().await,
             27..=28 => self.resume().await,
             29..=30 => self.retry(dice).await,
+            42..=43 => self.pause_one(dice).await,
+            44 => self.resume_one(dice).await,
             31 => self.discard(dice).await,
             32..=33 => self.edit(dice).await,
             34..=35 => self.resolve(dice).await,
@@ -209,6 +211,39 @@ impl Client {
     pub async fn resume(&mut self) {
         self.ledger.paused = false;
         drop(self.device().outbox.resume().await);
+    }
+
+    async fn pause_one(&mut self, dice: &mut Dice) {
+        let Some(id) = self.any(dice) else { return };
+        if self.device().outbox.pause_entry(id).await.is_ok() {
+            let words = format!("{} is paused", self.net.world().named(id));
+            self.note(&words);
+            self.ledger.promises.entry(id).and_modify(|promise| promise.paused = true);
+        }
+    }
+
+    async fn resume_one(&mut self, dice: &mut Dice) {
+        if let Some(id) = self.any(dice) {
+            self.resume_entry(id).await;
+        }
+    }
+
+    /// What is settled meanwhile needs no resuming.
+    pub async fn resume_entry(&mut self, id: Uuid) {
+        if self.device().outbox.resume_entry(id).await.is_ok() {
+            let words = format!("{} is resumed", self.net.world().named(id));
+            self.note(&words);
+            let go = |promise: &mut super::promise::Promise| (promise.paused, promise.held) = (false, false);
+            self.ledger.promises.entry(id).and_modify(go);
+        }
+    }
+
+    pub async fn resume_all(&mut self) {
+        let ledger = &self.ledger;
+        let paused: Vec<Uuid> = ledger.order.iter().filter(|id| ledger.promises[*id].paused).copied().collect();
+        for id in paused {
+            self.resume_entry(id).await;
+        }
     }
 
     async fn retry(&mut self, dice: &mut Dice) {
