@@ -21,6 +21,7 @@ mod binding;
 mod file;
 mod keys;
 mod record;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,8 @@ use aes_gcm::{
     aead::{AeadInOut, Nonce, Tag},
 };
 use zeroize::Zeroizing;
+
+use self::stack::wiped;
 
 /// What the first byte of every box says. Another layout or cipher takes another number; this one stays readable for
 /// ever.
@@ -59,9 +62,12 @@ fn seal(key: &[u8; KEY], additional: &[u8], plain: &[u8]) -> Vec<u8> {
     sealed.push(FORMAT);
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(plain);
-    let tag = Aes256Gcm::new(key.into())
-        .encrypt_inout_detached(&Nonce::<Aes256Gcm>::from(nonce), additional, (&mut sealed[1 + NONCE..]).into())
-        .expect("the only error is a plaintext above 64 GiB, and payloads are limited far below that");
+    let text = &mut sealed[1 + NONCE..];
+    let tag = wiped(|| {
+        Aes256Gcm::new(key.into())
+            .encrypt_inout_detached(&Nonce::<Aes256Gcm>::from(nonce), additional, text.into())
+            .expect("the only error is a plaintext above 64 GiB, and payloads are limited far below that")
+    });
     sealed.extend_from_slice(&tag);
     sealed
 }
@@ -71,13 +77,8 @@ fn open(key: &[u8; KEY], additional: &[u8], sealed: &[u8]) -> Result<Zeroizing<V
     let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or(Unopened)?;
     let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(Unopened)?;
     let mut plain = Zeroizing::new(ciphertext.to_vec());
-    Aes256Gcm::new(key.into())
-        .decrypt_inout_detached(
-            &Nonce::<Aes256Gcm>::from(*nonce),
-            additional,
-            plain.as_mut_slice().into(),
-            &Tag::<Aes256Gcm>::from(*tag),
-        )
+    let (nonce, tag, text) = (Nonce::<Aes256Gcm>::from(*nonce), Tag::<Aes256Gcm>::from(*tag), plain.as_mut_slice());
+    wiped(|| Aes256Gcm::new(key.into()).decrypt_inout_detached(&nonce, additional, text.into(), &tag))
         .map_err(|_| Unopened)?;
     Ok(plain)
 }

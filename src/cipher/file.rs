@@ -11,7 +11,7 @@ use aead_stream::{NewStream, StreamBE32, StreamPrimitive};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use zeroize::Zeroizing;
 
-use super::{Binding, KEY, TAG, Unopened, fill_random};
+use super::{Binding, KEY, TAG, Unopened, fill_random, stack::wiped};
 
 /// Bytes of a nonce that are not the chunk's number and the mark of the last one.
 const PREFIX: usize = 7;
@@ -108,25 +108,23 @@ impl Chunks {
 
 /// Seals and opens the chunks of one file. `Debug` shows nothing.
 pub struct FileCipher {
-    stream: StreamBE32<Aes256Gcm>,
+    // Boxed: moving this must not leave copies of its keys on the stack.
+    stream: Box<StreamBE32<Aes256Gcm>>,
     additional: Vec<u8>,
 }
 
 impl FileCipher {
     /// For the file of that entry and payload generation.
     pub fn new(key: &FileKey, binding: &Binding<'_>, chunk: u32) -> Self {
-        let (key, prefix) = key.bytes.split_at(KEY);
-        let (key, prefix): ([u8; KEY], [u8; PREFIX]) =
-            (key.try_into().expect("split there"), prefix.try_into().expect("what is left"));
-        let key = Zeroizing::new(key);
-        let cipher = Aes256Gcm::new((&*key).into());
-        Self { stream: StreamBE32::from_aead(cipher, &prefix.into()), additional: binding.of_chunks(chunk) }
+        let (key, prefix) = key.bytes.split_first_chunk::<KEY>().expect("it is longer");
+        let prefix: [u8; PREFIX] = prefix.try_into().expect("what is left");
+        let stream = wiped(|| Box::new(StreamBE32::from_aead(Aes256Gcm::new(key.into()), &prefix.into())));
+        Self { stream, additional: binding.of_chunks(chunk) }
     }
 
     /// Encrypts a chunk where it is; it grows by [`Chunks::OVERHEAD`]. No number may be used twice.
     pub fn seal(&self, number: u32, last: bool, chunk: &mut Vec<u8>) {
-        self.stream
-            .encrypt_in_place(number, last, &self.additional, chunk)
+        wiped(|| self.stream.encrypt_in_place(number, last, &self.additional, chunk))
             .expect("the only error is a chunk above 64 GiB, and theirs is 32 bits long");
     }
 
@@ -137,7 +135,8 @@ impl FileCipher {
         if number >= chunks.count() || chunk.len() as u64 != expected.end - expected.start {
             return Err(Unopened);
         }
-        self.stream.decrypt_in_place(position, chunks.is_last(number), &self.additional, chunk).map_err(|_| Unopened)
+        wiped(|| self.stream.decrypt_in_place(position, chunks.is_last(number), &self.additional, chunk))
+            .map_err(|_| Unopened)
     }
 }
 

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Binding, KEY, Part, Unopened, fill_random, open, seal};
+use super::{Binding, KEY, Part, Unopened, fill_random, open, seal, stack::wiped};
 
 /// Names a master key and checks it: the first half of a labelled SHA-256 of it. It tells nothing of the key, which is
 /// 256 random bits.
@@ -50,11 +50,13 @@ impl MasterKey {
     }
 
     fn new(bytes: Box<Zeroizing<[u8; KEY]>>) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(b"storage-sync master key id 1\0");
-        hash.update(bytes.as_slice());
         let mut id = [0; 16];
-        id.copy_from_slice(&hash.finalize()[..16]);
+        wiped(|| {
+            let mut hash = Sha256::new();
+            hash.update(b"storage-sync master key id 1\0");
+            hash.update(bytes.as_slice());
+            id.copy_from_slice(&hash.finalize()[..16]);
+        });
         Self { id: KeyId(id), bytes }
     }
 
@@ -119,8 +121,10 @@ impl DataKey {
     /// A keyed hash of these fields, under a key of its own for each purpose: who does not have the data key can neither make it nor try
     /// guesses against it.
     pub fn tag(&self, purpose: &str, fields: &[&[u8]]) -> [u8; 32] {
-        let key = Zeroizing::new(mac(self.bytes.as_slice(), &[b"storage-sync tag 1", purpose.as_bytes()]));
-        mac(key.as_slice(), fields)
+        wiped(|| {
+            let key = Zeroizing::new(mac(self.bytes.as_slice(), &[b"storage-sync tag 1", purpose.as_bytes()]));
+            mac(key.as_slice(), fields)
+        })
     }
 }
 

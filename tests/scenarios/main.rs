@@ -20,6 +20,8 @@ mod key_sources;
 mod kills;
 mod lanes;
 mod leaks;
+#[cfg(target_os = "linux")]
+mod memory;
 mod migrations;
 mod offline;
 mod order;
