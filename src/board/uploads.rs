@@ -155,6 +155,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
+    use futures_util::poll;
+    use tokio::sync::watch;
+
     use super::*;
     use crate::clock::SystemClock;
 
@@ -182,6 +190,47 @@ mod tests {
         assert_eq!(late.next().await, Some(vec![upload(2, 95)]), "of what has ended nothing is left to tell");
         drop(board);
         assert_eq!((receiver.next().await, late.next().await), (None, None));
+    }
+
+    /// Stands still until it is moved on.
+    #[derive(Default)]
+    struct Hand(watch::Sender<Duration>);
+
+    impl Clock for Hand {
+        fn now(&self) -> Duration {
+            *self.0.borrow()
+        }
+
+        fn wall(&self) -> i64 {
+            0
+        }
+
+        fn sleep_until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let mut now = self.0.subscribe();
+            Box::pin(async move {
+                // A clock that is gone stands still.
+                let _ = now.wait_for(|now| *now >= at).await;
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_is_told_at_most_so_often_and_then_the_newest() {
+        let clock = Arc::new(Hand::default());
+        let (board, ann) = (Board::new(clock.clone()), "ann".into());
+        let mut receiver = board.progress(&ann);
+        board.post_upload(&ann, upload(1, 1));
+        assert_eq!(receiver.next().await, Some(vec![upload(1, 1)]), "the first of it comes at once");
+        for time in 1..5 {
+            board.post_upload(&ann, upload(1, u64::from(time) * 10));
+            let mut next = pin!(receiver.next());
+            assert_eq!(poll!(&mut next), Poll::Pending);
+            clock.0.send_replace(EVERY * time - Duration::from_nanos(1));
+            assert_eq!(poll!(&mut next), Poll::Pending, "it is too early");
+            board.post_upload(&ann, upload(1, u64::from(time) * 10 + 1));
+            clock.0.send_replace(EVERY * time);
+            assert_eq!(poll!(&mut next), Poll::Ready(Some(vec![upload(1, u64::from(time) * 10 + 1)])));
+        }
     }
 
     #[tokio::test]
