@@ -30,7 +30,7 @@
  * - `timeout`: the time given ran out. Nothing is lost by it.
  * - `closed`: the app is shutting down.
  * - `unsupported_platform`: this is a desktop plugin.
- * - `aborted`: the app's own `signal` gave it up.
+ * - `aborted`: the app's own `signal` gave it up before it was saved.
  * - `ipc`: the call did not reach the plugin: no permission for the command, plugin not registered, or a page outside Tauri.
  */
 export const ERROR_CODES = [

@@ -1,7 +1,7 @@
 import { mediaType } from './bytes.js'
 import { given } from './enqueue.js'
 import { refused, StorageSyncError } from './errors.js'
-import { idOf } from './ids.js'
+import { idOf, newId } from './ids.js'
 import { call } from './invoke.js'
 import { tag, toJson } from './json.js'
 import { inLanes, laneOf } from './lanes.js'
@@ -55,10 +55,7 @@ export async function enqueueFile(kind: string, source: string | Blob, options: 
   const lane = laneOf(kind, options.key)
   if (typeof source === 'string') {
     const args = { kind, path: source, options: given({ ...said, name }, 'options') }
-    return inLanes([lane], async () => {
-      stopped(signal)
-      return call<Receipt>('enqueue_file', args)
-    })
+    return inLanes([lane], () => copied(args, signal))
   }
   const blob = blobOf(source)
   const about = {
@@ -98,6 +95,23 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
     const next = waiting.shift()
     if (next) next()
     else running--
+  }
+}
+
+/** The backend copies it; by the name of its transfer it can be told to stop. */
+async function copied(args: { kind: string; path: string; options: Record<string, JsonValue> }, signal: AbortSignal | undefined): Promise<Receipt> {
+  stopped(signal)
+  if (!signal) return call<Receipt>('enqueue_file', args)
+  const transfer = newId()
+  const giveUp = (): void => void call('enqueue_file', { transfer, abort: true }).catch(() => {})
+  signal.addEventListener('abort', giveUp, { once: true })
+  try {
+    return await call<Receipt>('enqueue_file', { ...args, transfer })
+  } catch (thrown) {
+    if (thrown instanceof StorageSyncError && thrown.code === 'aborted') stopped(signal)
+    throw thrown
+  } finally {
+    signal.removeEventListener('abort', giveUp)
   }
 }
 

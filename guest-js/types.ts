@@ -394,7 +394,10 @@ export interface FileOptions extends EnqueueOptions {
    * encrypted. Default: nothing.
    */
   metadata?: Record<string, string | number | boolean> | undefined
-  /** Gives it up before it is saved. What was saved is cancelled by `discard`. */
+  /**
+   * Gives it up before it is saved: the call is rejected with `aborted`, and nothing is kept. Once it is saved that is too late, and the
+   * receipt comes all the same: `discard` cancels it then.
+   */
   signal?: AbortSignal | undefined
   /** How much of a `File` or `Blob` is saved on this device. How far the upload is, is told by the function of that name. */
   onProgress?: ((saved: { bytes: number; total: number }) => void) | undefined

@@ -82,6 +82,11 @@ pub enum Error {
         /// How many bytes are missing; a lower bound when the file's size is not known beforehand.
         missing: u64,
     },
+    /// `aborted`: whoever asked for it gave it up before it was saved.
+    #[error(
+        "it was given up before it was saved, and nothing of it is kept: enqueue it again if it is wanted after all"
+    )]
+    Aborted,
     /// `source_changed`: the file was written to again and again while it was copied.
     #[error("the file changes while it is copied: try again when nobody writes to it")]
     SourceChanged,
@@ -176,6 +181,7 @@ impl Error {
             Self::Lost(_) => "lost",
             Self::SpoolFull { .. } => "quota_reached",
             Self::NoRoom { .. } | Self::DiskFull => "disk_full",
+            Self::Aborted => "aborted",
             Self::SourceChanged => "source_changed",
             Self::KeychainLocked => "keychain_locked",
             Self::KeychainUnavailable(_) => "keychain_unavailable",

@@ -110,6 +110,7 @@ fn errors() -> Vec<Error> {
         ),
         Error::Lost(id),
         Error::DiskFull,
+        Error::Aborted,
         Error::SourceChanged,
         Error::KeychainLocked,
         Error::KeychainUnavailable("no session bus".into()),

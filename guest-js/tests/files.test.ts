@@ -121,6 +121,44 @@ test('a signal gives it up at any time before it is saved', async () => {
   expect(commands()).toEqual(['kind,bytes,options', 4, 'transfer,abort'])
 })
 
+test('a copy of a path is given up while the backend makes it, and too late once it is saved', async () => {
+  const copying = gate()
+  const begun = gate()
+  backend.on('enqueue_file', async ({ path, transfer, abort }: { path?: string; transfer?: string; abort?: boolean }) => {
+    if (path === undefined) {
+      expect([transfer, abort]).toEqual([expect.any(String), true])
+      if (transfer === (backend.calls[0]!.args as { transfer: string }).transfer) {
+        copying.fail({ code: 'aborted', message: 'it was given up' })
+        return null
+      }
+      throw { code: 'io', message: 'the second cannot be given up' }
+    }
+    if (path === '/first') {
+      begun.open()
+      await copying.promise
+    }
+    if (path === '/second') late.abort()
+    return RECEIPT
+  })
+  const stop = new AbortController()
+  const late = new AbortController()
+  const first = enqueueFile('photo', '/first', { signal: stop.signal }).catch(thrown => thrown)
+  await begun.promise
+  stop.abort(new Error('no more'))
+  expect(await first).toMatchObject({ code: 'aborted', cause: { message: 'no more' } })
+  expect(commands()).toEqual(['kind,path,options,transfer', 'transfer,abort'])
+
+  expect(await enqueueFile('photo', '/second', { signal: late.signal })).toEqual(RECEIPT)
+  // Once it is over nobody listens to the signal any more.
+  const over = new AbortController()
+  await enqueueFile('photo', '/third', { signal: over.signal })
+  const calls = backend.calls.length
+  over.abort()
+  expect(backend.calls.length).toBe(calls)
+  expect(await enqueueFile('photo', '/fourth')).toEqual(RECEIPT)
+  expect(commands().at(-1)).toBe('kind,path,options')
+})
+
 test('of very many files only a few are handed over at once', async () => {
   const held = gate()
   let open = 0

@@ -307,7 +307,7 @@ describe('together the fixtures show every', () => {
     ['state of a change', read<Change>('change').map(one => one.state), [...STATES, null]],
     ['choice at a sign-out', read<{ pending?: Leftover }>('sign_out').flatMap(one => one.pending ?? []), LEFTOVERS],
     // The last one is the binding's own: it says that the backend was not reached.
-    ['error code of the backend', read<{ code: ErrorCode }>('error').map(one => one.code), ERROR_CODES.filter(code => code !== 'ipc' && code !== 'aborted')],
+    ['error code of the backend', read<{ code: ErrorCode }>('error').map(one => one.code), ERROR_CODES.filter(code => code !== 'ipc')],
   ])('%s', (_, shown, all) => {
     expect(new Set(shown)).toEqual(new Set(all))
   })

@@ -2,7 +2,7 @@
 //!
 //! | body | answer |
 //! | --- | --- |
-//! | `{ kind, path, options }` | the receipt |
+//! | `{ kind, path, options, transfer? }` | the receipt, unless it is given up under that id, which the page has chosen |
 //! | `{ kind, bytes, options }` | `{ transfer, piece }`: hand over so many bytes, in pieces of about that size |
 //! | bytes, with the headers `x-transfer` and `x-offset` | `{ offset }`: so many have arrived |
 //! | `{ transfer }` | the same |
@@ -56,6 +56,9 @@ struct OfPath {
     path: String,
     #[serde(default)]
     options: Option<FileOptions>,
+    /// By which the page may give it up.
+    #[serde(default)]
+    transfer: Option<Uuid>,
 }
 
 #[derive(Deserialize)]
@@ -98,11 +101,13 @@ pub(crate) async fn enqueue_file<R: Runtime>(
 ) -> Result<Answer> {
     let page = webview.label();
     match asked(request.body(), request.headers())? {
-        Asked::Path(OfPath { kind, path, options }) => {
+        Asked::Path(OfPath { kind, path, options, transfer }) => {
             scope::check(&scope, &kind)?;
             // Bytes of files have a limit of their own, `spoolBytes`.
             limits.take(page, 1, 0)?;
-            by_path(&sync, &kind, path, options.unwrap_or_default()).await.map(Answer::Entry)
+            let mut copy = pages.copies.begin(page, transfer)?;
+            let receipt = by_path(&sync, &kind, path, options.unwrap_or_default(), copy.given_up()).await?;
+            Ok(Answer::Entry(receipt))
         }
         Asked::Begin(OfBytes { kind, bytes, options }) => {
             scope::check(&scope, &kind)?;
@@ -124,7 +129,9 @@ pub(crate) async fn enqueue_file<R: Runtime>(
             pages.transfers.finish(page, transfer).await.map(Answer::Entry)
         }
         Asked::Of(OfTransfer { transfer, abort: true, .. }) => {
-            pages.transfers.abort(page, transfer).await;
+            if !pages.copies.give_up(page, transfer) {
+                pages.transfers.abort(page, transfer).await;
+            }
             Ok(Answer::Nothing)
         }
         Asked::Of(OfTransfer { transfer, .. }) => {
@@ -134,18 +141,30 @@ pub(crate) async fn enqueue_file<R: Runtime>(
     }
 }
 
-async fn by_path(sync: &StorageSync, kind: &str, path: String, mut options: FileOptions) -> Result<Receipt> {
+async fn by_path(
+    sync: &StorageSync,
+    kind: &str,
+    path: String,
+    mut options: FileOptions,
+    given_up: impl Future<Output = ()> + Send,
+) -> Result<Receipt> {
     let opening = sync.clone();
     let opened = async_runtime::spawn_blocking(move || opening.open_path(&path)).await;
     let opened = opened.map_err(|_| Error::Closed)??;
     options.name.get_or_insert(opened.name);
-    sync.enqueue_file(kind, opened.file, options).await
+    let outbox = sync.outbox().await?;
+    let account = outbox.account().await?;
+    outbox.enqueue_file_until(&account, kind, opened.file, options, given_up).await
 }
 
 fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<Asked> {
     match (body::bytes(body, headers, TRANSFER)?, body) {
         (Some(bytes), _) => piece(bytes.into_owned().into(), headers),
-        (None, InvokeBody::Json(arguments)) if arguments.get("transfer").is_some() => of_transfer(arguments),
+        (None, InvokeBody::Json(arguments))
+            if arguments.get("transfer").is_some() && arguments.get("path").is_none() =>
+        {
+            of_transfer(arguments)
+        }
         (None, InvokeBody::Json(arguments)) if arguments.get("bytes").is_some() => {
             read(arguments, "").map(Asked::Begin)
         }

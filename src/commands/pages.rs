@@ -9,7 +9,7 @@ use tauri::async_runtime::JoinHandle;
 
 use crate::{
     error::{Error, Result},
-    transfers::Transfers,
+    transfers::{Copies, Transfers},
 };
 
 /// To how many channels one page may be told how far uploads are.
@@ -19,6 +19,7 @@ const WATCHES: usize = 256;
 #[derive(Default)]
 pub(crate) struct Pages {
     pub(super) transfers: Transfers,
+    pub(super) copies: Copies,
     watches: Mutex<Watches>,
 }
 

@@ -76,8 +76,24 @@ impl Outbox {
         source: impl Into<FileSource>,
         options: FileOptions,
     ) -> Result<Receipt> {
+        self.enqueue_file_until(account, kind, source, options, std::future::pending()).await
+    }
+
+    /// The same, unless somebody gives it up while it is copied. From then on it is saved, whoever gives it up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Outbox::enqueue_file`], and `aborted` if it was given up in time.
+    pub(crate) async fn enqueue_file_until(
+        &self,
+        account: &Arc<str>,
+        kind: &str,
+        source: impl Into<FileSource>,
+        options: FileOptions,
+        given_up: impl Future<Output = ()> + Send,
+    ) -> Result<Receipt> {
         let asked = self.asked(kind, options)?;
-        self.enqueue_asked(account, asked, source.into()).await.map(|(receipt, _)| receipt)
+        self.enqueue_asked(account, asked, source.into(), given_up).await.map(|(receipt, _)| receipt)
     }
 
     /// Answers the SHA-256 of the file as well.
@@ -86,15 +102,23 @@ impl Outbox {
         account: &Arc<str>,
         asked: Asked<'_>,
         source: FileSource,
+        given_up: impl Future<Output = ()> + Send,
     ) -> Result<(Receipt, [u8; 32])> {
         let needed: Vec<Uuid> = asked.parents.iter().filter(|parent| parent.needs_id).map(|parent| parent.id).collect();
         self.check_references(account, needed).await?;
         // Before anything is copied: without a key it would be for nothing. It is not held meanwhile, or a rotation could not end.
         drop(self.master_key(account).await?);
         let order = self.order(account, &asked).await?;
-        let copied = match source {
-            FileSource::File(file) => copy::file(file, order).await?,
-            FileSource::Reader { reader, length } => copy::reader(reader, length, order).await?,
+        let copying = async {
+            match source {
+                FileSource::File(file) => copy::file(file, order).await,
+                FileSource::Reader { reader, length } => copy::reader(reader, length, order).await,
+            }
+        };
+        let copied = tokio::select! {
+            biased;
+            () = given_up => return Err(Error::Aborted),
+            copied = copying => copied?,
         };
         let receipt = Receipt { id: asked.id, kind: asked.kind.to_owned(), key: asked.options.key.clone() };
         let sha256 = copied.sha256;

@@ -85,7 +85,7 @@ impl Outbox {
         let mut asked = self.asked(&plan.kind, options)?;
         asked.watched =
             Some(OfWatch { watch: plan.id, said: Arc::clone(&plan.stamp), tag, mark, names: Arc::clone(&plan.names) });
-        let (receipt, sha256) = self.enqueue_asked(&account, asked, file.into()).await?;
+        let (receipt, sha256) = self.enqueue_asked(&account, asked, file.into(), std::future::pending()).await?;
         Ok(Watched { tag, mark, hash: plan.hash(&sha256), entry: Some(receipt.id), acked: false })
     }
 

@@ -4,6 +4,7 @@
 //! A transfer belongs to the page that began it, and ends with it: [`Transfers::page_gone`]. What was handed over until then is the
 //! reader's error, and no file.
 
+mod copies;
 mod pieces;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+pub use copies::Copies;
 pub use pieces::Pieces;
 
 use self::pieces::Piece;

@@ -100,6 +100,8 @@ async function add(file: File | string): Promise<void> {
       },
     })
     row.copying = undefined
+    // It was saved before it could be given up.
+    if (stop.signal.aborted) await discard(row.id)
     follow(uploads.getSnapshot())
   } catch (error) {
     remove(row)

@@ -229,3 +229,33 @@ fn a_page_that_asks_for_progress_without_end_is_refused_and_one_that_stops_may_g
     watch(1).unwrap();
     assert_eq!(code(watch(1)), "invalid_argument");
 }
+
+#[test]
+fn a_file_of_the_disk_is_given_up_while_it_is_copied_and_nothing_of_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let path = place.join("film.mp4");
+    // Takes a while to copy, and no room.
+    std::fs::File::create(&path).unwrap().set_len(4 << 30).unwrap();
+    std::fs::write(place.join("small.mp4"), b"small").unwrap();
+    let bench = start(everything(), config(json!([format!("{}/*", place.display())])), Builder::new()).unwrap();
+    let window = &bench.window;
+    call(window, "pause", json!({})).unwrap();
+    let copied = |path: &std::path::Path| {
+        call(window, "enqueue_file", json!({ "kind": "photo", "path": path, "transfer": NOBODY }))
+    };
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(|| copied(&path));
+        until("a part is in the spool", || !spooled(&bench).is_empty());
+        assert_eq!(code(copied(&path)), "invalid_argument", "that id is taken");
+        assert_eq!(code(stands(window, NOBODY)), "invalid_argument", "nothing is handed over");
+        assert_eq!(abort(window, NOBODY), Value::Null);
+        assert_eq!(code(copying.join().unwrap()), "aborted");
+    });
+    until("nothing of it stays", || spooled(&bench).is_empty());
+    assert_eq!(call(window, "list", json!({})).unwrap(), json!([]));
+    copied(&place.join("small.mp4")).expect("the id is free again");
+    assert_eq!(abort(window, NOBODY), Value::Null);
+    let entries = call(window, "list", json!({})).unwrap();
+    assert_eq!(entries.as_array().unwrap().len(), 1, "what is saved stays: {entries}");
+}
