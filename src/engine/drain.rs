@@ -69,6 +69,8 @@ pub(super) struct Drain {
     pub(super) desk: UploadDesk,
     pub(super) janitor: Janitor,
     pub(super) feeds: BTreeMap<String, Feed>,
+    /// The endpoint that had the last turn.
+    pub(super) last_kind: String,
     pub(super) waits: Waits,
     pub(super) places: HashMap<i64, Place>,
     pub(super) claims: Vec<Claim>,
@@ -117,6 +119,7 @@ impl Drain {
             desk: UploadDesk::default(),
             spool,
             feeds: BTreeMap::new(),
+            last_kind: String::new(),
             waits: Waits::default(),
             places: HashMap::new(),
             claims: Vec::new(),

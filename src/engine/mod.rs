@@ -11,6 +11,7 @@ mod feed;
 mod file;
 mod freeze;
 mod gate;
+mod held;
 mod keys;
 mod line;
 mod migrate;

@@ -121,9 +121,9 @@ impl Drain {
     /// Lines up the claims of everything that may begin now. Heads that were replaced meanwhile are no reason to stop looking:
     /// no wake would tell of those behind them.
     pub(super) async fn pick(&mut self) -> Result<()> {
-        self.release_held();
         self.rules.may_line_up = self.bytes_lined_up() < MOST_LINED_UP;
         loop {
+            self.release_held();
             let mut candidates = Vec::new();
             if let Err(error) = self.gather(&mut candidates).await {
                 self.put_back(candidates);
@@ -173,7 +173,7 @@ impl Drain {
 
     /// Takes heads from the feeds in turn, as many as endpoints and origins let through.
     async fn gather(&mut self, candidates: &mut Vec<Candidate>) -> Result<()> {
-        let kinds: Vec<String> = self.feeds.keys().cloned().collect();
+        let kinds = self.kinds_in_turn();
         loop {
             let before = candidates.len();
             for kind in &kinds {
@@ -187,6 +187,7 @@ impl Drain {
                 }
                 if let Some(head) = self.next_head(kind, candidates).await? {
                     let probe = self.rules.begin(kind, &origin, now);
+                    self.last_kind.clone_from(kind);
                     candidates.push(Candidate { kind: kind.clone(), origin, head, probe });
                 }
             }
@@ -194,6 +195,14 @@ impl Drain {
                 return Ok(());
             }
         }
+    }
+
+    /// All endpoints, from the one behind that which had the last turn: where places come free one by one, none of them takes them all.
+    pub(super) fn kinds_in_turn(&self) -> Vec<String> {
+        let mut kinds: Vec<String> = self.feeds.keys().cloned().collect();
+        let next = kinds.partition_point(|kind| *kind <= self.last_kind);
+        kinds.rotate_left(next);
+        kinds
     }
 
     async fn next_head(&mut self, kind: &str, candidates: &[Candidate]) -> Result<Option<Head>> {
@@ -204,9 +213,10 @@ impl Drain {
                 feed.fill(heads);
             }
             let Some(head) = feed.take() else { return Ok(None) };
+            self.desk.looked_at(head.seq);
             let taken = self.places.contains_key(&head.seq)
                 || self.waits.contains(head.seq)
-                || self.desk.holds(kind, head.seq)
+                || self.desk.holds(head.seq)
                 || candidates.iter().any(|candidate| candidate.head.seq == head.seq);
             if !taken {
                 return Ok(Some(head));
@@ -290,7 +300,7 @@ impl Drain {
             let origin = prepared.attempt.origin.clone();
             if !self.rules.takes_upload(&origin) {
                 self.rules.end(&prepared.attempt.kind, &origin, probe);
-                return self.desk.hold(prepared.attempt.kind, head);
+                return self.desk.hold(prepared.attempt.kind, origin, head);
             }
             self.rules.begin_upload(&origin);
             prepared.attempt.upload = true;

@@ -305,7 +305,12 @@ impl Rules {
 
     /// Whether a large file may begin at that origin.
     pub(super) fn takes_upload(&self, origin: &str) -> bool {
-        self.origins.get(origin).is_none_or(|origin| origin.uploads < self.uploads)
+        self.free_uploads(origin) > 0
+    }
+
+    /// How many large files may begin there.
+    pub(super) fn free_uploads(&self, origin: &str) -> usize {
+        self.uploads - self.origins.get(origin).map_or(0, |origin| origin.uploads.min(self.uploads))
     }
 
     /// What has begun turns out to be a large file: it leaves its place to others.
@@ -395,6 +400,9 @@ impl Rules {
             let until = Some(now + pause);
             self.endpoint(&attempt.kind).gate.shut(Why::Busy, until, until, attempt.probe);
             judgement.floor = Some((format!("kind:{}", attempt.kind), pause));
+        }
+        if answer.key_spent {
+            self.renew_key(attempt, &mut judgement);
         }
         if judgement.next == Next::Gone {
             self.forget(attempt.seq);

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use super::{
     content::Trouble,
     drain::{Drain, Place, Stage},
-    rules::{Attempt, Judgement, Next, Passage, Rules},
+    held::Held,
+    rules::{Allowance, Attempt, Judgement, Next, Passage, Rules},
     upload::Stop,
     verdict::{failed, pending},
 };
@@ -20,15 +21,17 @@ use crate::{
     store::{Head, Verdict},
 };
 
-/// So many files of one endpoint wait for a place in memory; the rest of its entries, small ones too, wait in the database behind them.
-const HELD: usize = 32;
+/// So many files of one endpoint wait for a place in memory, which is a number for each. Should there be more, the rest of the endpoint's
+/// entries, small ones too, wait in the database behind them.
+const HELD: usize = 4096;
 /// What was stopped because somebody wants to discard it is not begun again before so long: by then it is gone.
 const STOPPED_REST: Duration = Duration::from_secs(30);
+/// A file that the server may have is asked for so often under its key, if what the server names then is gone every time.
+const VANISHED: u32 = 20;
 
 /// What the loop knows of uploads beside their places.
 pub(super) struct UploadDesk {
-    /// Files that found no place, by endpoint.
-    held: HashMap<String, Vec<Head>>,
+    held: Held,
     /// How to stop those that are under way.
     stops: HashMap<i64, watch::Sender<Stop>>,
     /// Stopped because somebody asked for it.
@@ -41,7 +44,7 @@ pub(super) struct UploadDesk {
 impl Default for UploadDesk {
     fn default() -> Self {
         Self {
-            held: HashMap::new(),
+            held: Held::default(),
             stops: HashMap::new(),
             unwanted: HashSet::new(),
             paused: HashSet::new(),
@@ -52,17 +55,22 @@ impl Default for UploadDesk {
 
 impl UploadDesk {
     /// Whether that one waits for a place.
-    pub(super) fn holds(&self, kind: &str, seq: i64) -> bool {
-        self.held.get(kind).is_some_and(|held| held.iter().any(|head| head.seq == seq))
+    pub(super) fn holds(&self, seq: i64) -> bool {
+        self.held.contains(seq)
     }
 
     /// Whether so many files of the endpoint wait that none of its entries is looked at.
     pub(super) fn is_full(&self, kind: &str) -> bool {
-        self.held.get(kind).is_some_and(|held| held.len() >= HELD)
+        self.held.len(kind) >= HELD
     }
 
-    pub(super) fn hold(&mut self, kind: String, head: Head) {
-        self.held.entry(kind).or_default().push(head);
+    pub(super) fn hold(&mut self, kind: String, origin: String, head: Head) {
+        self.held.push(kind, origin, head);
+    }
+
+    /// That one is looked at: it lined up again, and finds a place or not.
+    pub(super) fn looked_at(&mut self, seq: i64) {
+        self.held.taken(seq);
     }
 
     /// What an attempt listens to, if it is one that can be stopped.
@@ -94,16 +102,12 @@ impl UploadDesk {
 }
 
 impl Drain {
-    /// Files that waited for a place line up again where there is one.
+    /// As many of the files that waited for a place line up again as there are places.
     pub(super) fn release_held(&mut self) {
-        let kinds: Vec<String> = self.desk.held.keys().cloned().collect();
-        for kind in kinds {
-            let Some(endpoint) = self.rules.endpoints.get(&kind) else { continue };
-            if self.rules.takes_upload(&endpoint.origin) {
-                let held = self.desk.held.remove(&kind).unwrap_or_default();
-                let feed = self.feeds.entry(kind).or_default();
-                held.into_iter().for_each(|head| feed.push(head));
-            }
+        let (rules, now) = (&self.rules, self.parts.clock.now());
+        let may = |kind: &str, origin: &str| matches!(rules.allowance(kind, origin, now), Allowance::Some(1..));
+        for (kind, head) in self.desk.held.release(|origin| rules.free_uploads(origin), may) {
+            self.feeds.entry(kind).or_default().push(head);
         }
     }
 
@@ -177,6 +181,19 @@ impl Rules {
         let mut judgement = pending(unanswered(attempt), false, None, String::new(), next);
         judgement.error = None;
         judgement
+    }
+
+    /// The server names an upload that it does not have, and would do so again under the same key.
+    pub(super) fn renew_key(&mut self, attempt: &Attempt, judgement: &mut Judgement) {
+        match judgement.verdict {
+            Verdict::Unfinished => judgement.verdict = Verdict::NotApplied,
+            // An earlier attempt may have been applied, so the key has to stay: in the end somebody has to decide.
+            Verdict::Unknown if self.unexplained_too_often(attempt.seq, VANISHED) => {
+                let error = judgement.error.take().unwrap_or_default();
+                *judgement = failed(Reason::OutcomeUnknown, true, judgement.status, error);
+            }
+            _ => {}
+        }
     }
 
     /// An upload whose file cannot be sent says nothing of its server either.

@@ -86,11 +86,14 @@ pub struct Answer {
     /// Nothing of this attempt can have been applied, whatever came of it: an upload that stopped before its last bytes. It says nothing of
     /// earlier attempts.
     pub unapplied: bool,
+    /// With the same idempotency key the server would answer the next attempt as it did this one: it repeats its answer to a creation, and
+    /// no longer has the upload that this names.
+    pub key_spent: bool,
 }
 
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, pause: None, unapplied: false }
+        Self { outcome, pause: None, unapplied: false, key_spent: false }
     }
 }
 

@@ -35,6 +35,31 @@ async fn a_thousand_rapid_edits_of_one_draft_send_at_most_three_requests_and_the
 }
 
 #[tokio::test]
+async fn where_places_come_free_one_at_a_time_every_endpoint_has_its_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = backend().await;
+    let gate = backend.hold(Rule::hold());
+    let mut config = config(&backend);
+    config["retry"]["concurrency"] = json!(1);
+    let device = Setup::new(folder.path(), config).start().await;
+    for form in 0..40 {
+        device.enqueue("form", Some(&form.to_string()), json!({ "form": form })).await;
+    }
+    gate.holds(1).await;
+    for note in 0..5 {
+        device.enqueue("note", Some(&note.to_string()), json!({ "note": note })).await;
+    }
+    for number in 1..=20 {
+        backend.wait_until(|world| world.requests().len() >= number).await;
+        gate.let_through(1);
+    }
+    let first: Vec<String> = backend.requests().into_iter().take(20).map(|request| request.path).collect();
+    assert_eq!(first.iter().filter(|path| path.starts_with("/notes")).count(), 5, "{first:?}");
+    gate.open();
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn an_edit_whose_answer_was_lost_is_settled_before_the_newer_one_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let backend = backend().await;

@@ -205,3 +205,31 @@ async fn as_many_files_of_an_origin_as_it_allows_are_under_way_never_more_and_no
     }
     device.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_large_files_of_an_endpoint_wait_its_small_ones_pass_them_by() {
+    const MANY: usize = 60;
+    let (first, second) = (Server::start().await, Server::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let device = Device::start(folder.path(), config(&first, &second)).await;
+    let mut ids = Vec::new();
+    for number in 0..MANY {
+        ids.push(file(&device, "raw", number, LARGE).await);
+    }
+    first.until(|files| files.inside == PLACES).await;
+    let small = file(&device, "raw", MANY, LARGE / 2).await;
+    device.acked(small).await;
+    assert!(first.files.borrow().done.is_empty(), "every place is still taken");
+
+    // Some are not wanted any more when their turn comes: the places are those of others then.
+    for id in ids.drain(MANY / 2..MANY - 5).collect::<Vec<_>>() {
+        device.outbox.discard(id, false).await.unwrap();
+    }
+    first.let_go(MANY);
+    for id in ids {
+        device.acked(id).await;
+    }
+    let seen = first.files.borrow().clone();
+    assert!(seen.most <= PLACES && seen.done.values().all(|times| *times == 1), "{seen:?}");
+    device.stop().await;
+}

@@ -114,9 +114,13 @@ async fn a_file_of_the_page_and_one_of_the_disk_outlive_a_kill_and_arrive_whole(
 async fn an_upload_is_cancelled_and_nothing_of_it_stays() {
     let _desktop = Desktop::take().await;
     let backend = backend::away().await;
-    let app = Installation::new(&backend.url()).start().await;
+    let installation = Installation::new(&backend.url());
+    let app = installation.start().await;
     pick(&app, "wrong.mp4", 3, 1 << 20).await;
     app.shows_what("file-state", |state| state.starts_with("Saved on this device ·")).await;
+    let spool = installation.data().join("dev.storage-sync.example/storage-sync/spool");
+    let spooled = || fs::read_dir(&spool).expect("files are kept there").count();
+    assert_eq!(spooled(), 1);
     app.click("file-cancel").await;
     app.click("confirm-yes").await;
     wait_for("the upload to be gone", async || {
@@ -127,6 +131,11 @@ async fn an_upload_is_cancelled_and_nothing_of_it_stays() {
     wait_for("its row to be gone", async || match app.text("file-state").await {
         Err(_) => Ok(()),
         Ok(state) => Err(state),
+    })
+    .await;
+    wait_for("its copy to be gone", async || match spooled() {
+        0 => Ok(()),
+        files => Err(format!("{files} files are kept")),
     })
     .await;
 }

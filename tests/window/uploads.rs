@@ -16,7 +16,7 @@ const SIZE: usize = 50 << 20;
 /// The largest body that the server takes: the file comes in many chunks.
 const DOOR: u64 = 64 << 10;
 /// So much may the app's memory grow while such a file goes through it: not all of it is ever held.
-const GROWTH: u64 = 48 << 20;
+const GROWTH: u64 = 32 << 20;
 
 /// Makes a file in the page, and gives it to the page's file picker as a user would.
 const PICK: &str = "

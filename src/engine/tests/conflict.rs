@@ -98,7 +98,7 @@ fn answered(rules: &mut Rules, attempt: &Attempt, learned: Learned) -> Judgement
     let now = Duration::ZERO;
     rules.begin(&attempt.kind, &attempt.origin, now);
     let outcome = Outcome::Conflict { status: 409, learned };
-    rules.judge(attempt, &Answer { outcome, pause: None, unapplied: false }, now)
+    rules.judge(attempt, &Answer { outcome, pause: None, unapplied: false, key_spent: false }, now)
 }
 
 fn judged(attempt: &Attempt, learned: Learned) -> Judgement {

@@ -123,6 +123,18 @@ async fn a_read_that_fails_while_heads_are_gathered_gives_every_place_back() {
 }
 
 #[tokio::test]
+async fn the_endpoint_behind_the_one_that_had_the_last_turn_is_the_next() {
+    let Bench { mut drain, _folder, .. } = bench().await;
+    for kind in ["a", "b", "c"] {
+        drain.feeds.entry(kind.into()).or_default();
+    }
+    for (last, turns) in [("", "abc"), ("a", "bca"), ("b", "cab"), ("bb", "cab"), ("c", "abc")] {
+        drain.last_kind = last.into();
+        assert_eq!(drain.kinds_in_turn().concat(), turns, "after {last:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_claim_that_was_committed_although_the_commit_seemed_to_fail_is_not_in_flight_for_ever() {
     let mut bench = bench().await;
     let id = bench.form().await;

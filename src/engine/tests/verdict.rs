@@ -9,7 +9,7 @@ use crate::{
     config::{IfUnknown, Retry},
     entry::Reason,
     store::Verdict,
-    transport::{Learned, Outcome},
+    transport::{Answer, Learned, Outcome},
 };
 
 const ORIGIN: &str = "https://api.example.com";
@@ -432,6 +432,30 @@ fn an_upload_that_stopped_before_its_last_bytes_is_in_no_doubt_whatever_the_endp
     let askable = Attempt { askable: true, if_unknown: IfUnknown::Hold, ..attempt(1) };
     let judgement = answered(&mut rules(), askable, Outcome::Retry { status: 500, floor: None }, s(0));
     assert!(matches!(judgement.verdict, Verdict::Unknown), "{judgement:?}");
+}
+
+#[test]
+fn a_key_under_which_the_server_names_what_is_gone_is_given_up_unless_something_may_be_applied_under_it() {
+    let gone = || Outcome::Retry { status: 404, floor: None };
+    let judged = |rules: &mut Rules, mut attempt: Attempt| {
+        attempt.probe = rules.begin(&attempt.kind, &attempt.origin, s(0));
+        rules.judge(&attempt, &Answer { unapplied: true, key_spent: true, ..gone().into() }, s(0))
+    };
+    let mut rules = rules();
+    let judgement = judged(&mut rules, Attempt { unfinished: true, ..attempt(1) });
+    assert!(matches!(judgement.verdict, Verdict::NotApplied), "the next attempt has a key of its own: {judgement:?}");
+    assert!(matches!(judgement.next, Next::Wait { .. }), "{judgement:?}");
+
+    let doubted = || Attempt { was_possibly_sent: true, ..attempt(2) };
+    let mut verdicts = Vec::new();
+    while verdicts.len() < 100 && !matches!(verdicts.last(), Some(Verdict::Failed { .. })) {
+        let judgement = judged(&mut rules, doubted());
+        assert_eq!(matches!(judgement.verdict, Verdict::Unknown), judgement.next != Next::Gone, "{judgement:?}");
+        verdicts.push(judgement.verdict);
+    }
+    assert!((5..100).contains(&verdicts.len()), "it is asked for again, and not for ever: {}", verdicts.len());
+    let last = verdicts.last();
+    assert!(matches!(last, Some(Verdict::Failed { reason: Reason::OutcomeUnknown, possibly_sent: true })), "{last:?}");
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub(super) struct Run<'a> {
     kept: Option<Progress>,
     setbacks: u32,
     created: u32,
+    /// What was created in this attempt is of no use: the same key would name it again.
+    key_spent: bool,
 }
 
 impl<'a> Run<'a> {
@@ -97,6 +99,7 @@ impl<'a> Run<'a> {
             kept: resume,
             setbacks: 0,
             created: 0,
+            key_spent: false,
         }
     }
 
@@ -110,7 +113,7 @@ impl<'a> Run<'a> {
                 answer.outcome = Outcome::Unknown { why, timed_out: false };
             }
         } else {
-            answer.unapplied = true;
+            (answer.unapplied, answer.key_spent) = (true, self.key_spent);
         }
         answer
     }
@@ -360,7 +363,8 @@ impl<'a> Run<'a> {
             return Err(unknown(&format!("{why}, and its last bytes had been sent")));
         }
         if self.created > 0 {
-            // It was created in this very attempt: the next one is for later.
+            // It was created in this very attempt: the next one is for later, under a key that the server has not answered yet.
+            self.key_spent = true;
             return Err(Outcome::Retry { status, floor: None }.into());
         }
         Ok(Step::Create)

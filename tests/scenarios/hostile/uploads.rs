@@ -3,7 +3,7 @@
 use std::{
     io::Cursor,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -11,6 +11,7 @@ use std::{
 use serde_json::json;
 use tauri_plugin_storage_sync::{
     Entry, State, WaitingFor,
+    testing::clock::Clock as _,
     testing::outbox::{FileOptions, FileSource},
 };
 
@@ -269,4 +270,79 @@ async fn a_tus_server_that_lies_or_stalls_leaves_an_explained_file_and_holds_up_
     for (row, lie, becomes) in rows {
         file(row, lie, becomes).await;
     }
+}
+
+/// A server that keeps each answer under its key, and no longer has what the first of them names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_upload_is_gone_arrives_at_a_server_that_repeats_its_creation_to_the_letter() {
+    let created: Mutex<Vec<String>> = Mutex::default();
+    let stands = AtomicUsize::new(0);
+    let (server, seen) = http_by(None, move |head, bytes| {
+        let (method, path) = (head.split(' ').next().unwrap_or_default(), head.split(' ').nth(1).unwrap_or_default());
+        match method {
+            "OPTIONS" => reply("204 No Content", &["Tus-Version: 1.0.0", "Tus-Extension: creation"]),
+            "POST" => {
+                let key = field(head, "idempotency-key").unwrap().to_owned();
+                let mut created = created.lock().unwrap();
+                let number = created.iter().position(|known| *known == key).unwrap_or(created.len());
+                if number == created.len() {
+                    created.push(key);
+                }
+                reply("201 Created", &["Tus-Resumable: 1.0.0", &format!("Location: /uploads/{number}")])
+            }
+            _ if path == "/uploads/0" => reply("404 Not Found", &[]),
+            "HEAD" => at(stands.load(Ordering::SeqCst)),
+            _ => at(stands.fetch_add(bytes, Ordering::SeqCst) + bytes),
+        }
+    });
+    let world = World::of(&server).await;
+    let bytes: Vec<u8> = (0..LENGTH).map(|at| (at / 251) as u8).collect();
+    let source = FileSource::reader(Cursor::new(bytes.clone()), None);
+    let id = world.device.outbox.enqueue_file("file", source, FileOptions::default()).await.unwrap().id;
+    world.arrives(id, "an upload that is gone").await;
+    assert!(arrived(&seen) == bytes, "{:?}", seen.lines());
+    let heads = seen.requests.lock().unwrap().clone();
+    let keys: Vec<_> = heads.iter().filter_map(|head| field(head, "idempotency-key")).collect();
+    assert_eq!(keys, [format!("\"{id}\""), format!("\"{id}.1\"")], "each creation had a key of its own");
+    world.device.stop().await;
+}
+
+/// Whatever went before, what gets ahead has no reason to wait long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_got_ahead_waits_no_longer_than_after_a_first_failure() {
+    /// So many failures in a row make a wait of up to ten minutes.
+    const FAILURES: u32 = 12;
+    const FIRST_BACKOFF: i64 = 1000;
+    let taken = AtomicUsize::new(0);
+    let down = Arc::new(AtomicBool::new(true));
+    let broken = Arc::clone(&down);
+    let (server, _seen) = http_by(None, move |head, bytes| {
+        let failed = || reply("500 Internal Server Error", &[]);
+        match head.split(' ').next().unwrap_or_default() {
+            "OPTIONS" => reply("204 No Content", &["Tus-Version: 1.0.0", "Tus-Extension: creation"]),
+            _ if broken.load(Ordering::SeqCst) => failed(),
+            "POST" => reply("201 Created", &["Tus-Resumable: 1.0.0", "Location: /files/1"]),
+            "PATCH" if field(head, "upload-offset") == Some("0") => {
+                taken.store(bytes, Ordering::SeqCst);
+                at(bytes)
+            }
+            _ => failed(),
+        }
+    });
+    let world = World::of(&server).await;
+    let source = FileSource::reader(Cursor::new(vec![7; LENGTH]), None);
+    let id = world.device.outbox.enqueue_file("file", source, FileOptions::default()).await.unwrap().id;
+    for failures in 1..=FAILURES {
+        world.device.until(id, |entry| entry.attempts == failures && entry.state == State::Pending).await;
+        world.device.quiet().await;
+        if failures == FAILURES {
+            down.store(false, Ordering::SeqCst);
+        }
+        world.clock.advance(A_DAY);
+    }
+    let entry = world.device.until(id, |entry| entry.uploaded > 0 && entry.state == State::Pending).await;
+    let Some(WaitingFor::Backoff { until }) = entry.waiting_for else { panic!("{entry:#?}") };
+    let now = world.clock.wall();
+    assert!(until - now <= FIRST_BACKOFF, "it waits {} ms: {entry:#?}", until - now);
+    world.device.stop().await;
 }

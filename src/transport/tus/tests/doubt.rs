@@ -86,8 +86,21 @@ async fn a_server_that_loses_every_upload_is_tried_again_later() {
     let server = Server::start([offers("creation"), created(), status(404)]).await;
     let answer = send(tus(&server, content(5), &Arc::default())).await;
     assert_eq!(answer.outcome, Outcome::Retry { status: 404, floor: None });
-    assert!(answer.unapplied);
+    assert!(answer.unapplied && answer.key_spent, "{answer:?}");
     assert_eq!(lines(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn a_creation_that_names_an_upload_which_is_gone_would_do_so_again_under_its_key() {
+    for gone in GONE {
+        let again = reply(201, &["Location: /files/old"], "");
+        let server = Server::start([offers("creation"), status(gone), again, status(gone)]).await;
+        let notes = Arc::new(Notes::default());
+        let answer = send(resumed(tus(&server, content(5), &notes), &server, false)).await;
+        assert!(answer.unapplied && answer.key_spent, "{gone}: {answer:?}");
+        assert_eq!(lines(&server)[1..], ["HEAD /files/old", "POST /files/", "PATCH /files/old"]);
+        assert_eq!(notes.steps().last(), Some(&None), "{gone}: it is forgotten");
+    }
 }
 
 #[tokio::test]
