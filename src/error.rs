@@ -114,9 +114,9 @@ pub enum Error {
     /// `signed_out`: the account was signed out, or its queue was given up, while it was in use, here or in another process.
     #[error("this account was signed out meanwhile, or its queue was given up: sign in again; nothing was written")]
     SignedOut,
-    /// `rate_limited`: a window enqueues faster than `limits.windowEntries` or `limits.windowBytes` allow.
+    /// `rate_limited`: a window enqueues, changes or observes more than `limits.windowEntries` or `limits.windowBytes` allow.
     #[error(
-        "this window enqueues too much at once: try again in {seconds} s, or raise `limits.windowEntries` or `limits.windowBytes`"
+        "this window asks for too much at once: try again in {seconds} s, or raise `limits.windowEntries` or `limits.windowBytes`"
     )]
     RateLimited {
         /// When there is room again.

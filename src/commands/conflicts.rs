@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     arguments::arguments,
+    limit::WindowLimits,
     scope::{self, KindScope, MayEnqueue},
 };
 use crate::{
@@ -34,6 +35,7 @@ struct Read {
 #[tauri::command]
 pub(crate) async fn observe<R: Runtime>(
     webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
     scope: CommandScope<KindScope>,
@@ -44,7 +46,15 @@ pub(crate) async fn observe<R: Runtime>(
     if let Some(may_enqueue) = MayEnqueue::of(&webview)? {
         may_enqueue.check(&kind)?;
     }
+    // What is known of a thing is on the disk for longer than its entries are.
+    limits.take(webview.label(), 1, size(&key, &known))?;
     sync.observe(&kind, &key, known).await
+}
+
+/// Bytes that are kept of it.
+fn size(key: &str, known: &Known) -> usize {
+    let text = |value: &Option<String>| value.as_ref().map_or(0, String::len);
+    key.len() + text(&known.canonical_id) + text(&known.etag)
 }
 
 #[tauri::command]

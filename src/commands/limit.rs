@@ -1,4 +1,4 @@
-//! How much one window may enqueue: what a page does in a loop, by mistake or on purpose, must not wear out the disk or fill the queue for
+//! How much one window may have written: what a page does in a loop, by mistake or on purpose, must not wear out the disk or fill the queue for
 //! the others.
 
 use std::{

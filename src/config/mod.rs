@@ -153,8 +153,9 @@ pub struct Limits {
     /// What waiting files of all accounts may take on the disk, in bytes: 1 to 2^53. Files of 64 KiB or less do not count.
     /// Default: 21 474 836 480 (20 GiB).
     pub spool_bytes: u64,
-    /// Entries that one window may enqueue or edit at once: 1 to 1 000 000 000; as many more come to it within every minute, evenly. A call
-    /// that would go beyond is answered `rate_limited`. Rust is not limited. Default: 10 000.
+    /// Entries that one window may enqueue or edit at once, and things of which it may tell what it has read (`observe`): 1 to
+    /// 1 000 000 000; as many more come to it within every minute, evenly. A call that would go beyond is answered `rate_limited`. Rust
+    /// is not limited. Default: 10 000.
     pub window_entries: u64,
     /// Bytes of payload that one window may enqueue or edit at once, in the same way: 1 to 1 099 511 627 776 (1 TiB). Default: 268 435 456
     /// (256 MiB).

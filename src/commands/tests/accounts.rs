@@ -140,9 +140,15 @@ fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
         assert_eq!(code(call(&bench.window, change, json!({ "id": id, "payload": 1 }))), "rate_limited", "{change}");
     }
     assert_eq!(code(call(&bench.window, "resolve", json!({ "id": id, "choice": "mine" }))), "not_found");
+    let observed = |known: Value| json!({ "kind": "form", "key": "seen", "known": known });
+    assert_eq!(code(call(&bench.window, "observe", observed(json!({ "revision": 1 })))), "rate_limited");
     let large = json!({ "kind": "form", "payload": "x".repeat(600), "options": { "key": "large" } });
     call(&second, "enqueue", large.clone()).unwrap();
     assert_eq!(code(call(&second, "enqueue", large)), "rate_limited");
+    for known in [json!({ "canonicalId": "i".repeat(600) }), json!({ "etag": format!("\"{}\"", "t".repeat(600)) })] {
+        assert_eq!(code(call(&second, "observe", observed(known))), "rate_limited", "its bytes count");
+    }
+    call(&second, "observe", observed(json!({ "canonicalId": "i" }))).unwrap();
     // What is refused for another reason takes nothing of it.
     call(&second, "enqueue", json!({ "kind": "form" })).unwrap_err();
     call(&second, "enqueue", entry("e")).unwrap();
