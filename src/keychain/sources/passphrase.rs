@@ -158,6 +158,8 @@ impl KeySource for Passphrase {
     }
 
     fn forget(&self, account: &str) -> Result<(), SourceError> {
+        // A change of the passphrase that has read the key already would write it back.
+        let _alone = file::alone(&self.shared.folder)?;
         file::remove(&file::of_account(&self.shared.folder, account, "wrapped"))
     }
 

@@ -228,6 +228,26 @@ fn a_passphrase_that_is_changed_while_keys_are_stored_loses_none_of_them() {
 }
 
 #[test]
+fn a_key_that_is_forgotten_while_its_passphrase_is_changed_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Passphrase::new(folder.path());
+    source.give("one");
+    source.store("", &KEY).unwrap();
+    let changing = source.clone();
+    let change = std::thread::spawn(move || changing.change("", "one", "two"));
+    let lock = std::fs::File::options().write(true).open(folder.path().join("lock")).unwrap();
+    // As soon as it is under way: it has the file to itself, and derives for long.
+    while !change.is_finished() && lock.try_lock().is_ok() {
+        lock.unlock().unwrap();
+        std::thread::yield_now();
+    }
+    source.forget("").unwrap();
+    change.join().unwrap().unwrap();
+    assert_eq!(loaded(&source, ""), None);
+    assert!(files(folder.path()).is_empty(), "{:?}", files(folder.path()));
+}
+
+#[test]
 fn a_key_under_a_passphrase_that_another_process_has_changed_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let (source, other) = (Passphrase::new(folder.path()), Passphrase::new(folder.path()));
