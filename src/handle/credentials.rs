@@ -7,7 +7,7 @@ use url::Url;
 use super::StorageSync;
 use crate::{
     error::{Error, Result},
-    outbox::{Leftover, SignedOut},
+    outbox::{Leftover, SignedOut, check_account},
     wake::Wake,
 };
 
@@ -20,7 +20,8 @@ impl StorageSync {
     /// - `account`: whose; the current account's when left out.
     ///
     /// # Errors
-    /// `invalid_argument` for an origin that no endpoint goes to, or a header that may not be set.
+    /// `invalid_argument` for an origin that no endpoint goes to, a header that may not be set, or an account of more than 256 bytes or with
+    /// control characters.
     pub async fn set_credentials(
         &self,
         origin: Option<&str>,
@@ -29,7 +30,11 @@ impl StorageSync {
     ) -> Result<()> {
         let origin = configured(origin, &self.shared.settings.origins())?;
         let current = match account {
-            Some(account) => account.into(),
+            Some(account) => {
+                // Which accounts have credentials is on the disk, and read at every start.
+                check_account(account)?;
+                account.into()
+            }
             None => self.outbox().await?.account().await?,
         };
         let credentials = &self.shared.credentials;

@@ -48,7 +48,7 @@ pub use self::{
     steer::{Discarded, Selection, SelectionFilter},
     watch::{AfterAck, Watch, WatchOptions},
 };
-pub(crate) use self::{watch::Plan, watched::FoundFile};
+pub(crate) use self::{validate::account as check_account, watch::Plan, watched::FoundFile};
 pub use crate::board::ProgressReceiver;
 use crate::{
     board::Board,

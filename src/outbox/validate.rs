@@ -154,7 +154,7 @@ pub(super) fn observation(settings: &Settings, kind: &str, given: &str, known: &
 }
 
 /// An account's id.
-pub(super) fn account(account: &str) -> Result<()> {
+pub(crate) fn account(account: &str) -> Result<()> {
     if account.len() > ACCOUNT_BYTES {
         let message = format!("`account` has {} bytes and may have {ACCOUNT_BYTES}: use an opaque id", account.len());
         return Err(Error::argument(message));

@@ -289,4 +289,9 @@ fn no_window_sets_credentials_for_elsewhere_or_headers_that_are_not_credentials(
     }
     let many: serde_json::Map<String, Value> = (0..33).map(|n| (format!("X-{n}"), json!("x"))).collect();
     assert_eq!(code(set(json!({ "headers": many }))), "invalid_argument");
+    // Who has credentials is remembered on the disk.
+    for account in ["a".repeat(257), "a\0b".into(), "a\nb".into()] {
+        let headers = json!({ "Authorization": "x" });
+        assert_eq!(code(set(json!({ "headers": headers, "account": account }))), "invalid_argument", "{account:?}");
+    }
 }
