@@ -114,6 +114,35 @@ fn windows_are_told_once_that_somebody_has_to_sign_in_and_nothing_else() {
 }
 
 #[test]
+fn after_a_restart_nothing_goes_without_the_credentials_that_a_window_gave_until_the_account_is_destroyed() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    call(&bench.window, "set_account", json!({ "account": "ada" })).unwrap();
+    call(&bench.window, "set_credentials", json!({ "headers": { "Authorization": "Bearer x" } })).unwrap();
+    crate::builder::on_event(bench.app.handle(), &tauri::RunEvent::Exit);
+    let bench = start_in(bench.place.clone(), everything(), form(), Builder::new()).unwrap();
+    let sync = |command: &str, arguments: Value| call(&bench.window, command, arguments).unwrap();
+    // This server would take it as anybody's.
+    let entry = json!({ "kind": "form", "payload": 1, "options": { "key": "open" } });
+    let waits_for_credentials = |when: &str| {
+        assert_eq!(sync("flush", json!({ "timeoutMs": 20_000 }))["waiting"], 1, "{when}");
+        assert_eq!(sync("status", json!({}))["holds"][0]["waitingFor"]["reason"], "auth", "{when}");
+        assert!(bench.server.0.lock().unwrap().is_empty(), "{when}: it was sent");
+    };
+    assert_eq!(sync("status", json!({}))["account"], "ada");
+    sync("enqueue", entry.clone());
+    waits_for_credentials("after a restart");
+    sync("sign_out", json!({ "pending": "keep" }));
+    sync("set_account", json!({ "account": "ada" }));
+    waits_for_credentials("back after a sign-out that keeps what is queued");
+    // Nothing is left of the account, nor what was known of its credentials.
+    sync("sign_out", json!({ "pending": "discard" }));
+    sync("set_account", json!({ "account": "ada" }));
+    let receipt = sync("enqueue", entry);
+    sync("delivered", json!({ "id": receipt["id"], "timeoutMs": 20_000 }));
+    assert_eq!(bench.server.0.lock().unwrap().len(), 1);
+}
+
+#[test]
 fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     let mut config = form().unwrap();
     config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });
