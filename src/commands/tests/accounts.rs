@@ -147,7 +147,9 @@ fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     let mut config = form().unwrap();
     config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });
     let bench = start(
-        json!(["storage-sync:default", "storage-sync:allow-edit", "storage-sync:allow-resolve"]),
+        json!(
+            ["default", "allow-edit", "allow-resolve", "allow-enqueue-file"].map(|name| format!("storage-sync:{name}"))
+        ),
         Some(config),
         Builder::new(),
     )
@@ -169,6 +171,9 @@ fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
         assert_eq!(code(call(&bench.window, change, json!({ "id": id, "payload": 1 }))), "rate_limited", "{change}");
     }
     assert_eq!(code(call(&bench.window, "resolve", json!({ "id": id, "choice": "mine" }))), "not_found");
+    for file in [json!({ "kind": "photo", "path": "/nowhere" }), json!({ "kind": "photo", "bytes": 3 })] {
+        assert_eq!(code(call(&bench.window, "enqueue_file", file.clone())), "rate_limited", "{file}");
+    }
     let observed = |known: Value| json!({ "kind": "form", "key": "seen", "known": known });
     assert_eq!(code(call(&bench.window, "observe", observed(json!({ "revision": 1 })))), "rate_limited");
     let large = json!({ "kind": "form", "payload": "x".repeat(600), "options": { "key": "large" } });
