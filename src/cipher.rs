@@ -29,6 +29,7 @@ pub use binding::{Binding, Part};
 pub use file::{Chunks, FileCipher, FileKey};
 pub use keys::{DataKey, KeyId, MasterKey};
 pub use record::FileRecord;
+pub(crate) use stack::wiped_deep;
 
 use aes_gcm::{
     Aes256Gcm, KeyInit,

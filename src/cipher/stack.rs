@@ -6,10 +6,20 @@ use std::hint::black_box;
 /// No call of ours into a cipher needs more of the stack, by far.
 const DEPTH: usize = 16 * 1024;
 
+/// Nor does deriving a key from a passphrase, which has several blocks of 1 KiB on it at once.
+const DEEP: usize = 64 * 1024;
+
 /// Does it, and overwrites what it has left below.
 pub(super) fn wiped<T>(work: impl FnOnce() -> T) -> T {
     let done = apart(work);
-    wipe();
+    wipe::<DEPTH>();
+    done
+}
+
+/// As [`wiped`], for what needs more of the stack than a cipher.
+pub(crate) fn wiped_deep<T>(work: impl FnOnce() -> T) -> T {
+    let done = apart(work);
+    wipe::<DEEP>();
     done
 }
 
@@ -20,9 +30,9 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
 }
 
 #[inline(never)]
-fn wipe() {
+fn wipe<const BYTES: usize>() {
     // Somebody might look, as far as the compiler can tell.
-    black_box(&mut [0_u8; DEPTH]);
+    black_box(&mut [0_u8; BYTES]);
 }
 
 #[cfg(all(test, target_os = "linux"))]

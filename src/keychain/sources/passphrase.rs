@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -206,11 +206,40 @@ fn additional(account: &str) -> Vec<u8> {
 fn derive(passphrase: &str, salt: &[u8], params: (u32, u32, u32)) -> Result<Zeroizing<[u8; 32]>, SourceError> {
     let (memory, passes, lanes) = params;
     let bounded = memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES;
-    let params = Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded);
-    let refused =
-        || SourceError::Unavailable("its file asks for more work than is sensible: it was tampered with".into());
-    let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.ok_or_else(refused)?);
+    let params = Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded).ok_or_else(tampered_with)?;
+    let mut blocks = blocks(params.block_count())?;
+    hash(passphrase, salt, params, &mut blocks)
+}
+
+/// What Argon2id works in. The key follows from the last ones, so they are overwritten when they are dropped.
+fn blocks(count: usize) -> Result<Zeroizing<Vec<Block>>, SourceError> {
+    let mut blocks = Vec::new();
+    let full = |_| SourceError::Unavailable("there is not enough memory to open its file: close other programs".into());
+    // The file says how much: it may be more than there is.
+    blocks.try_reserve_exact(count).map_err(full)?;
+    blocks.resize(count, Block::default());
+    Ok(Zeroizing::new(blocks))
+}
+
+fn hash(
+    passphrase: &str,
+    salt: &[u8],
+    params: Params,
+    blocks: &mut [Block],
+) -> Result<Zeroizing<[u8; 32]>, SourceError> {
+    let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let mut key = Zeroizing::new([0; 32]);
-    argon.hash_password_into(passphrase.as_bytes(), salt, key.as_mut_slice()).map_err(|_| refused())?;
+    cipher::wiped_deep(|| {
+        argon.hash_password_into_with_memory(passphrase.as_bytes(), salt, key.as_mut_slice(), blocks)
+    })
+    .map_err(|_| tampered_with())?;
     Ok(key)
 }
+
+fn tampered_with() -> SourceError {
+    SourceError::Unavailable("its file asks for more work than is sensible: it was tampered with".into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "tests/left.rs"]
+mod left;

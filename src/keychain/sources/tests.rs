@@ -242,8 +242,9 @@ fn a_key_that_is_forgotten_while_its_passphrase_is_changed_does_not_come_back() 
         std::thread::yield_now();
     }
     source.forget("").unwrap();
-    change.join().unwrap().unwrap();
+    let changed = change.join().unwrap();
     assert_eq!(loaded(&source, ""), None);
+    changed.unwrap();
     assert!(files(folder.path()).is_empty(), "{:?}", files(folder.path()));
 }
 
