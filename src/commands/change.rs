@@ -4,11 +4,15 @@ use serde_json::Value;
 use tauri::{
     Runtime, State, Webview,
     http::HeaderMap,
-    ipc::{InvokeBody, Request},
+    ipc::{CommandScope, InvokeBody, Request},
 };
 use uuid::Uuid;
 
-use super::{body, limit::WindowLimits};
+use super::{
+    body,
+    limit::WindowLimits,
+    scope::{self, KindScope},
+};
 use crate::{
     error::{Error, Result},
     handle::StorageSync,
@@ -24,8 +28,10 @@ pub(crate) async fn edit<R: Runtime>(
     limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
+    scope: CommandScope<KindScope>,
 ) -> Result<()> {
     let (id, payload) = replacement(request.body(), request.headers(), &["id", "payload"])?;
+    scope::check_change(&webview, &scope, &sync, id).await?;
     limits.take(webview.label(), 1, payload.as_bytes().len())?;
     sync.edit(id, payload).await
 }
@@ -36,8 +42,10 @@ pub(crate) async fn resolve<R: Runtime>(
     limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
+    scope: CommandScope<KindScope>,
 ) -> Result<()> {
     let (id, resolution) = decision(request.body(), request.headers())?;
+    scope::check_change(&webview, &scope, &sync, id).await?;
     if let Resolution::Payload(payload) = &resolution {
         limits.take(webview.label(), 1, payload.as_bytes().len())?;
     }
@@ -45,7 +53,7 @@ pub(crate) async fn resolve<R: Runtime>(
 }
 
 /// An entry and what it is to carry.
-fn replacement(body: &InvokeBody, headers: &HeaderMap, known: &[&str]) -> Result<(Uuid, Payload)> {
+pub(super) fn replacement(body: &InvokeBody, headers: &HeaderMap, known: &[&str]) -> Result<(Uuid, Payload)> {
     match (body::bytes(body, headers, ID)?, body) {
         (None, InvokeBody::Json(arguments)) => {
             body::only(arguments, known)?;
@@ -59,7 +67,7 @@ fn replacement(body: &InvokeBody, headers: &HeaderMap, known: &[&str]) -> Result
 }
 
 /// An entry and what is decided of it: `choice`, or a payload.
-fn decision(body: &InvokeBody, headers: &HeaderMap) -> Result<(Uuid, Resolution)> {
+pub(super) fn decision(body: &InvokeBody, headers: &HeaderMap) -> Result<(Uuid, Resolution)> {
     let chosen = match body {
         InvokeBody::Json(arguments) if !headers.contains_key(ID) => {
             arguments.get("choice").map(|choice| (arguments, choice))

@@ -1,4 +1,4 @@
-//! Which kinds a window may enqueue.
+//! Which kinds a window may enqueue, and change entries of.
 
 use super::*;
 
@@ -104,5 +104,48 @@ fn what_a_window_may_not_enqueue_it_may_not_say_anything_of() {
         (json!(["storage-sync:allow-observe"]), vec!["form", "photo"]),
     ] {
         assert_eq!(allowed(&permissions), expected, "{permissions}");
+    }
+}
+
+#[test]
+fn what_a_window_may_not_enqueue_it_may_not_change_either() {
+    let all = json!({ "identifier": "main", "windows": ["main"], "permissions": everything() });
+    // What is changed by a window with these, and by one that may do everything, of kinds that are both there.
+    let changed = |permissions: &Value| {
+        let second = json!({ "identifier": "second", "windows": ["second"], "permissions": permissions });
+        let bench = start_with(Place::new(), &[all.clone(), second], listings(), Builder::new()).unwrap();
+        let second = WebviewWindowBuilder::new(&bench.app, "second", tauri::WebviewUrl::default()).build().unwrap();
+        call(&bench.window, "pause", json!({})).unwrap();
+        ["form", "asked"].map(|kind| {
+            let entry = json!({ "kind": kind, "payload": 1, "options": { "key": "a" } });
+            let id = call(&bench.window, "enqueue", entry).unwrap()["id"].clone();
+            let refused = |answer: Result<Value, Value>| {
+                answer.is_err_and(|error| error["message"].as_str().unwrap().contains("may not change"))
+            };
+            // One that waits is not to be decided, which is found out only where it may be.
+            let answers = [
+                call(&second, "edit", json!({ "id": id, "payload": 2 })),
+                call(&second, "resolve", json!({ "id": id, "choice": "theirs" })),
+                call(&second, "resolve", json!({ "id": id, "payload": 2 })),
+            ];
+            let may = answers.map(|answer| !refused(answer));
+            let payload = call(&bench.window, "payload", json!({ "id": id })).unwrap();
+            assert_eq!(payload["json"], if may[0] { 2 } else { 1 }, "{kind}");
+            may
+        })
+    };
+    let form = || json!({ "allow": [{ "kind": "form" }] });
+    let (edit, resolve) = ("storage-sync:allow-edit", "storage-sync:allow-resolve");
+    let (yes, no) = ([true; 3], [false; 3]);
+    for (permissions, expected) in [
+        (json!([edit, resolve]), [yes, yes]),
+        (json!(["storage-sync:default", edit, resolve]), [yes, yes]),
+        (json!([scoped(edit, form()), scoped(resolve, form())]), [yes, no]),
+        (json!([scoped(edit, form()), resolve]), [yes, [false, true, true]]),
+        (json!([edit, scoped(resolve, form())]), [yes, [true, false, false]]),
+        (json!([scoped("storage-sync:default", form()), edit, resolve]), [yes, no]),
+        (json!([scoped("storage-sync:default", json!({ "deny": [{ "kind": "form" }] })), edit, resolve]), [no, yes]),
+    ] {
+        assert_eq!(changed(&permissions), expected, "{permissions}");
     }
 }
