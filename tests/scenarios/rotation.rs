@@ -206,16 +206,18 @@ async fn a_kill_at_any_moment_of_a_rotation_leaves_every_entry_readable() {
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
     let folder = tempfile::tempdir().unwrap();
     let mut promised: BTreeMap<Uuid, String> = BTreeMap::new();
-    let mut dice = Dice::new(seed);
+    let (mut dice, mut inside) = (Dice::new(seed), 0);
     for _ in 0..kills {
         let (lines, micros) = (dice.roll(16), dice.roll(9_000));
         let path = folder.path().to_str().unwrap().to_owned();
         let environment = vec![(FOLDER, path)];
         let said = tokio::task::spawn_blocking(move || run_and_kill(&environment, lines, micros)).await.unwrap();
         promised.extend(said);
+        inside += u64::from(is_rotating(folder.path()));
     }
     let device = open(folder.path(), NOWHERE).await;
-    println!("{} receipts", promised.len());
+    println!("{} receipts, {inside} kills inside of a rotation", promised.len());
+    assert!(kills < 60 || inside > 0, "no kill hit a rotation");
     assert!(promised.len() as u64 > kills, "the rotators did something before they died");
     device.enqueue("note", None, json!(0)).await;
     for (id, n) in &promised {
@@ -237,25 +239,34 @@ async fn kills_of_a_rotation_beside_delivery_keep_no_entry_from_arriving_once() 
     let seed = seed();
     println!("{kills} kills, STORAGE_SYNC_SEED={seed}");
     let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
-    let (mut promised, mut dice) = (Vec::new(), Dice::new(seed));
+    let (mut promised, mut dice, mut inside) = (Vec::new(), Dice::new(seed), 0);
     for _ in 0..kills {
         let (lines, micros) = (dice.roll(16), dice.roll(9_000));
         let path = folder.path().to_str().unwrap().to_owned();
         let environment = vec![(FOLDER, path), (BACKEND, backend.url())];
         let said = tokio::task::spawn_blocking(move || run_and_kill(&environment, lines, micros)).await.unwrap();
         promised.extend(said);
+        inside += u64::from(is_rotating(folder.path()));
     }
     let mut device = open(folder.path(), &backend.url()).await;
     device.start();
     device.until_counted(|counts| counts.pending + counts.inflight == 0).await;
     let before = backend.world(|world| world.applied());
-    println!("{} receipts, {before} applied", promised.len());
+    println!("{} receipts, {before} applied, {inside} kills inside of a rotation", promised.len());
+    // Fewer hit one than above, since it has more to do beside.
+    assert!(kills < 60 || inside > 0, "no kill hit a rotation");
     assert!(promised.len() as u64 > kills, "the rotators did something before they died");
     for (id, _) in promised {
         assert_eq!(times_applied(&backend, id), 1, "{id}");
     }
     assert_eq!(device.outbox.status().await.unwrap().counts.failed, 0);
     device.stop().await;
+}
+
+/// Whether a rotation was begun there and not finished: both keys are kept.
+fn is_rotating(folder: &Path) -> bool {
+    // Where there is none yet, it was killed before its first receipt.
+    InsecureKeyFile::new(folder.join("keys")).load("").unwrap().is_some_and(|keys| keys.len() > 32)
 }
 
 /// What a process promised before it was killed, some microseconds after so many receipts.
