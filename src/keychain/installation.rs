@@ -27,25 +27,33 @@ impl Installation {
         Self { folder: folder.to_owned() }
     }
 
-    /// None as long as no key was kept for it.
+    /// None as long as no key was kept for it, and when the file is damaged: under which names its keys are is not known then.
     pub(super) fn id(&self) -> Result<Option<String>, SourceError> {
-        match fs::read_to_string(self.folder.join(FILE)) {
-            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|id| is_id(id))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable("read", &error)),
-        }
+        Ok(self.read()?.filter(|id| is_id(id)))
     }
 
-    /// Made when the first key is kept, before that: what the key is found by again is on the disk first.
+    /// Made when the first key is kept, before that: what the key is found by again is on the disk first. A damaged file is left as it is:
+    /// under another id the keys that there are would never be found again.
     pub(super) fn made(&self) -> Result<String, SourceError> {
-        if let Some(id) = self.id()? {
-            return Ok(id);
+        match self.read()? {
+            Some(id) if is_id(&id) => return Ok(id),
+            Some(_) => return Err(damaged()),
+            None => {}
         }
         let mut bytes = [0; LENGTH / 2];
         getrandom::fill(&mut bytes).map_err(|error| SourceError::Unavailable(format!("no random bytes: {error}")))?;
         let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         self.write(&id).map_err(|error| unavailable("written", &error))?;
         Ok(id)
+    }
+
+    /// What the file holds, if it is there.
+    fn read(&self) -> Result<Option<String>, SourceError> {
+        match fs::read(self.folder.join(FILE)) {
+            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable("read", &error)),
+        }
     }
 
     fn write(&self, id: &str) -> io::Result<()> {
@@ -74,6 +82,13 @@ fn unavailable(what: &str, error: &io::Error) -> SourceError {
     SourceError::Unavailable(format!("the file `{FILE}` in the app's data folder cannot be {what}: {error}"))
 }
 
+fn damaged() -> SourceError {
+    SourceError::Unavailable(format!(
+        "the file `{FILE}` in the app's data folder is damaged, and it says which keys belong to the queue: put it back from a backup; \
+         if there is none, remove it: what is queued stays unreadable then, and new keys are made"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +102,20 @@ mod tests {
         assert!(is_id(&id));
         assert_eq!((installation.made(), installation.id()), (Ok(id.clone()), Ok(Some(id.clone()))));
         assert_ne!(Installation::of(there.path()).made().unwrap(), id);
+    }
+
+    #[test]
+    fn a_file_that_holds_no_id_is_left_as_it_is_and_no_other_id_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (installation, path) = (Installation::of(folder.path()), folder.path().join(FILE));
+        for damaged in [&b""[..], b"0123456789abcdef", &[0; LENGTH], &[0xff; LENGTH], &[b'0'; LENGTH + 1]] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(installation.id(), Ok(None), "{damaged:?}");
+            let refused = installation.made().unwrap_err();
+            assert!(refused.to_string().contains("backup"), "{refused}");
+            assert_eq!(fs::read(&path).unwrap(), damaged);
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(is_id(&installation.made().unwrap()));
     }
 }

@@ -152,6 +152,49 @@ fn a_queue_whose_keyring_was_deleted_keeps_everything_and_begins_anew_only_when_
 }
 
 #[test]
+fn a_queue_that_does_not_know_which_items_are_its_own_waits_and_makes_no_key_until_it_knows_again() {
+    in_session(
+        "delivery::a_queue_that_does_not_know_which_items_are_its_own_waits_and_makes_no_key_until_it_knows_again",
+        async |session| {
+            let (backend, queue) = (backend().await, folder(&session, "queue"));
+            let _service = session.unlocked_service().await;
+            backend.stop().await;
+            let device = setup(&queue, &backend).open().await;
+            let id = device.enqueue("form", Some("a"), json!({ "title": "a house" })).await;
+            device.stop().await;
+            backend.restart().await.unwrap();
+            let file = queue.join("installation");
+            let written = std::fs::read(&file).unwrap();
+            let key = session.look_up_any(SERVICE);
+            for damaged in [None, Some(vec![0; written.len()])] {
+                match &damaged {
+                    None => std::fs::remove_file(&file).unwrap(),
+                    Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                }
+                let device = start(&queue, &backend).await;
+                device.until(id, |entry| entry.waiting_for == Some(waits(KeyState::Missing))).await;
+                assert_eq!(refused(&device).await, "key_missing");
+                if damaged.is_some() {
+                    // Nor for somebody who has none yet: under another id nothing of the others would be found any more.
+                    device.outbox.set_account("eve").await.unwrap();
+                    assert_eq!(refused(&device).await, "keychain_unavailable");
+                    device.outbox.set_account("").await.unwrap();
+                }
+                device.stop().await;
+                assert_eq!(std::fs::read(&file).ok(), damaged, "it is left as it was found");
+                assert_eq!((session.items(SERVICE), session.look_up_any(SERVICE)), (1, key.clone()), "no key was made");
+            }
+            // Back from a backup.
+            std::fs::write(&file, &written).unwrap();
+            let device = start(&queue, &backend).await;
+            device.acked(id).await;
+            assert_eq!(device.outbox.status().await.unwrap().key.state, KeyState::Ready);
+            device.stop().await;
+        },
+    );
+}
+
+#[test]
 fn each_account_has_an_item_of_its_own_and_a_sign_out_that_discards_deletes_that_one() {
     in_session(
         "delivery::each_account_has_an_item_of_its_own_and_a_sign_out_that_discards_deletes_that_one",
