@@ -18,7 +18,7 @@ use crate::{
     commands,
     config::{Config, Settings, Template},
     error::Error,
-    reference,
+    keychain, reference, roots,
     transport::{self, http::fuzz::line},
 };
 
@@ -29,6 +29,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
     ("file_names", file_names),
+    ("path_patterns", path_patterns),
     ("raw_ipc", raw_ipc),
     ("references", references),
     ("retry_after", retry_after),
@@ -38,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("structured_headers", structured_headers),
     ("tus_headers", tus_headers),
     ("url_template", url_template),
+    ("wrapped_key", wrapped_key),
 ];
 
 /// An answer: a line with the status and words for what was asked, header fields, an empty line, the body.
@@ -63,6 +65,16 @@ pub fn tus_headers(bytes: &[u8]) {
 /// Names that go with a file, as lines such as `filename=a.png`.
 pub fn file_names(bytes: &[u8]) {
     transport::http::fuzz::names(bytes);
+}
+
+/// Lines with patterns of `roots`, an empty line, lines with paths.
+pub fn path_patterns(bytes: &[u8]) {
+    roots::fuzz::patterns(bytes);
+}
+
+/// The file of a key under a passphrase.
+pub fn wrapped_key(bytes: &[u8]) {
+    keychain::fuzz_wrapped(bytes);
 }
 
 /// A call of a page: header fields, an empty line, the body.

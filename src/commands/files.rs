@@ -42,7 +42,7 @@ const TRANSFER: &str = "x-transfer";
 const OFFSET: &str = "x-offset";
 
 /// What is asked.
-enum Asked {
+pub(super) enum Asked {
     Path(OfPath),
     Begin(OfBytes),
     Piece { transfer: Uuid, offset: u64, bytes: Bytes },
@@ -51,7 +51,7 @@ enum Asked {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfPath {
+pub(super) struct OfPath {
     kind: String,
     path: String,
     #[serde(default)]
@@ -63,7 +63,7 @@ struct OfPath {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfBytes {
+pub(super) struct OfBytes {
     kind: String,
     bytes: u64,
     #[serde(default)]
@@ -72,7 +72,7 @@ struct OfBytes {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OfTransfer {
+pub(super) struct OfTransfer {
     transfer: Uuid,
     #[serde(default)]
     finish: bool,
@@ -157,7 +157,7 @@ async fn by_path(
     outbox.enqueue_file_until(&account, kind, opened.file, options, given_up).await
 }
 
-fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<Asked> {
+pub(super) fn asked(body: &InvokeBody, headers: &HeaderMap) -> Result<Asked> {
     match (body::bytes(body, headers, TRANSFER)?, body) {
         (Some(bytes), _) => piece(bytes.into_owned().into(), headers),
         (None, InvokeBody::Json(arguments))

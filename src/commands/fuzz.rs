@@ -3,11 +3,11 @@
 use serde_json::Value;
 use tauri::{http::HeaderMap, ipc::InvokeBody};
 
-use super::{arguments::read, batch, enqueue};
+use super::{arguments::read, batch, change, enqueue, files};
 use crate::{
     entry::Known,
     error::Result,
-    outbox::{EnqueueOptions, Query, Selection},
+    outbox::{EnqueueOptions, FileOptions, Query, Selection, WatchOptions},
     transport::http::fuzz::fields,
 };
 
@@ -20,6 +20,8 @@ pub(crate) fn call(bytes: &[u8]) {
     asked(&InvokeBody::Raw(body.to_vec()), &headers);
     if let Ok(json) = serde_json::from_slice::<Value>(body) {
         is_refused_in_words(read::<EnqueueOptions>(&json, "options").map(drop));
+        is_refused_in_words(read::<FileOptions>(&json, "options").map(drop));
+        is_refused_in_words(read::<WatchOptions>(&json, "options").map(drop));
         is_refused_in_words(read::<Known>(&json, "known").map(drop));
         is_refused_in_words(read::<Query>(&json, "filter").map(drop));
         is_refused_in_words(read::<Selection>(&json, "").map(drop));
@@ -29,6 +31,9 @@ pub(crate) fn call(bytes: &[u8]) {
 
 fn asked(body: &InvokeBody, headers: &HeaderMap) {
     is_refused_in_words(enqueue::asked(body, headers).map(drop));
+    is_refused_in_words(change::replacement(body, headers, &["id", "payload"]).map(drop));
+    is_refused_in_words(change::decision(body, headers).map(drop));
+    is_refused_in_words(files::asked(body, headers).map(drop));
     let items = batch::asked(body);
     if let (Ok(items), InvokeBody::Raw(bytes)) = (&items, body) {
         let carried: usize = items.iter().map(|item| item.payload.as_bytes().len()).sum();

@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 pub use keys::{KeyRecord, Keys};
 pub use rotation::{Finish, Rotation};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use sources::fuzz_wrapped;
 pub use sources::{AppKey, InsecureKeyFile, Moved, Passphrase};
 
 /// Keeps master keys outside of the database.

@@ -8,6 +8,8 @@
 //! nobody else needs to.
 
 mod folder;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod fuzz;
 mod grants;
 mod listing;
 mod pattern;

@@ -12,3 +12,5 @@ pub use app_key::AppKey;
 pub use key_file::InsecureKeyFile;
 pub use moved::Moved;
 pub use passphrase::Passphrase;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use passphrase::fuzz as fuzz_wrapped;

@@ -171,8 +171,7 @@ impl KeySource for Passphrase {
 fn wrap(key: &[u8], passphrase: &str, account: &str) -> Result<Vec<u8>, SourceError> {
     let mut salt = [0; SALT];
     getrandom::fill(&mut salt).map_err(|error| SourceError::Unavailable(format!("no random bytes: {error}")))?;
-    let params = (MEMORY_KIB, PASSES, LANES);
-    let over = derive(passphrase, &salt, params)?;
+    let over = derive(passphrase, &salt, bounded(MEMORY_KIB, PASSES, LANES)?)?;
     let wrapped = Wrapped {
         format: FORMAT,
         memory_kib: MEMORY_KIB,
@@ -185,6 +184,21 @@ fn wrap(key: &[u8], passphrase: &str, account: &str) -> Result<Vec<u8>, SourceEr
 }
 
 fn unwrap(wrapped: &[u8], passphrase: &str, account: &str) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+    let Said { params, salt, key } = said(wrapped)?;
+    let over = derive(passphrase, &salt, params)?;
+    // A wrong passphrase and a damaged file cannot be told apart.
+    cipher::unwrap(&over, &additional(account), &key)
+        .map_err(|_| SourceError::Locked("the passphrase is not the one that the key is wrapped under".into()))
+}
+
+/// What a file says, with no more work than is sensible.
+struct Said {
+    params: Params,
+    salt: Vec<u8>,
+    key: Vec<u8>,
+}
+
+fn said(wrapped: &[u8]) -> Result<Said, SourceError> {
     let damaged = || SourceError::Unavailable("its file is damaged: restore it from a backup".into());
     let wrapped: Wrapped = serde_json::from_slice(wrapped).map_err(|_| damaged())?;
     let salt = STANDARD.decode(&wrapped.salt).map_err(|_| damaged())?;
@@ -192,10 +206,12 @@ fn unwrap(wrapped: &[u8], passphrase: &str, account: &str) -> Result<Zeroizing<V
     if wrapped.format != FORMAT {
         return Err(SourceError::Unavailable("its file was written by a newer version of this app: update it".into()));
     }
-    let over = derive(passphrase, &salt, (wrapped.memory_kib, wrapped.passes, wrapped.lanes))?;
-    // A wrong passphrase and a damaged file cannot be told apart.
-    cipher::unwrap(&over, &additional(account), &key)
-        .map_err(|_| SourceError::Locked("the passphrase is not the one that the key is wrapped under".into()))
+    Ok(Said { params: bounded(wrapped.memory_kib, wrapped.passes, wrapped.lanes)?, salt, key })
+}
+
+fn bounded(memory: u32, passes: u32, lanes: u32) -> Result<Params, SourceError> {
+    let bounded = memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES;
+    Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded).ok_or_else(tampered_with)
 }
 
 /// A file that was renamed into another account's place does not open.
@@ -203,10 +219,7 @@ fn additional(account: &str) -> Vec<u8> {
     [b"storage-sync wrapped master key 1\0", account.as_bytes()].concat()
 }
 
-fn derive(passphrase: &str, salt: &[u8], params: (u32, u32, u32)) -> Result<Zeroizing<[u8; 32]>, SourceError> {
-    let (memory, passes, lanes) = params;
-    let bounded = memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES;
-    let params = Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded).ok_or_else(tampered_with)?;
+fn derive(passphrase: &str, salt: &[u8], params: Params) -> Result<Zeroizing<[u8; 32]>, SourceError> {
     let mut blocks = blocks(params.block_count())?;
     hash(passphrase, salt, params, &mut blocks)
 }
@@ -238,6 +251,21 @@ fn hash(
 
 fn tampered_with() -> SourceError {
     SourceError::Unavailable("its file asks for more work than is sensible: it was tampered with".into())
+}
+
+/// A file from bytes that a fuzzer makes up; see `src/fuzz.rs`.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let params = match said(bytes) {
+        Ok(Said { params, .. }) => params,
+        Err(error) => return assert!(matches!(error, SourceError::Unavailable(_)), "{error}"),
+    };
+    let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+    assert!(memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES, "{params:?}");
+    // As far as that is quick.
+    if memory <= 64 && passes <= 2 {
+        assert!(unwrap(bytes, "no passphrase of a corpus", "").is_err(), "a key was forged");
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -8,8 +8,6 @@ use std::{
 
 use super::*;
 
-/// Little memory, so that it is a part of the heap, where what is freed stays as it is.
-const SMALL: (u32, u32, u32) = (64, 1, 1);
 const GIVEN: &str = "correct horse";
 /// Numbers of a block that are looked for, each under a mask, so that the search does not find itself.
 const WORDS: usize = 8;
@@ -18,12 +16,15 @@ const MASK: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 const PAINT: u8 = 0x5a;
 const PAINTED: usize = 512 * 1024;
 
+/// Little memory, so that it is a part of the heap, where what is freed stays as it is.
+fn small() -> Params {
+    bounded(64, 1, 1).unwrap()
+}
+
 /// The last block, from which the key follows.
 fn last_block() -> [u64; WORDS] {
-    let (memory, passes, lanes) = SMALL;
-    let params = Params::new(memory, passes, lanes, Some(32)).unwrap();
-    let mut blocks = blocks(params.block_count()).unwrap();
-    hash(GIVEN, &[7; SALT], params, &mut blocks).unwrap();
+    let mut blocks = blocks(small().block_count()).unwrap();
+    hash(GIVEN, &[7; SALT], small(), &mut blocks).unwrap();
     let last: &[u64] = blocks[blocks.len() - 1].as_ref();
     std::array::from_fn(|at| last[at] ^ MASK)
 }
@@ -60,7 +61,7 @@ fn is_in_memory(masked: &[u64; WORDS]) -> bool {
 #[test]
 fn what_a_key_was_derived_in_is_overwritten_on_the_heap_and_on_the_stack() {
     let masked = last_block();
-    let key = derive(GIVEN, &[7; SALT], SMALL).unwrap();
+    let key = derive(GIVEN, &[7; SALT], small()).unwrap();
     assert_ne!(*key, [0; 32]);
     assert!(!is_in_memory(&masked));
     let mut kept = masked;
@@ -91,7 +92,7 @@ fn deriving_a_key_goes_no_deeper_into_the_stack_than_is_overwritten() {
     cipher::wiped_deep(|| ());
     let overwritten = depth();
     paint();
-    drop(black_box(derive(GIVEN, &[7; SALT], SMALL)));
+    drop(black_box(derive(GIVEN, &[7; SALT], small())));
     let derived = depth();
     // The one who derives has a frame of its own.
     assert!(derived <= overwritten + 4 * 1024, "{derived} of {overwritten}");

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tauri_plugin_storage_sync::testing::fuzz::wrapped_key(bytes));
