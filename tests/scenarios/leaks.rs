@@ -37,6 +37,8 @@ const PARAM: &str = "mk-param-77e0";
 const TOKEN: &str = "mk-token-93ab";
 const ARGUMENT: &str = "mk-argument-b02f";
 const NAME: &str = "mk-filename-c4a8";
+/// What the keys of entries begin with. It may be read on the disk and in entries, and is to be nowhere else.
+const KEY: &str = "mk-key-e80b";
 const PASSPHRASE: &str = "mk-passphrase-41d9";
 /// 32 bytes, and a mark.
 const MASTER: &[u8; 32] = b"mk-master-key-6a8f-0123456789abc";
@@ -75,15 +77,17 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     endpoints.insert(folders::KIND.into(), folders::endpoint());
     endpoints.insert("photo".into(), json!({ "method": "POST", "url": "/listings/{token}/photos", "body": "raw" }));
     config["folders"] = json!({ "scanMs": 1000, "quietMs": 20 });
-    backend.misbehave(Rule::status(422).key("refused"));
-    backend.misbehave(Rule::status(409).body(json!({ "revision": 70, "device": "another" }).to_string()).key("beaten"));
-    backend.misbehave(Rule::status(401).key("sign-in").times(1));
-    backend.misbehave(Rule::status(503).key("busy").times(1));
-    backend.misbehave(Rule::portal().key("portal").times(1));
-    backend.misbehave(Rule::drop_after().key("lost").times(1));
-    backend.misbehave(Rule::truncated().key("truncated").times(1));
-    backend.misbehave(Rule::redirect("/elsewhere?to=it").key("moved").times(1));
-    backend.misbehave(Rule::endless().key("endless").times(1));
+    backend.misbehave(Rule::status(422).key(keyed("refused")));
+    backend.misbehave(
+        Rule::status(409).body(json!({ "revision": 70, "device": "another" }).to_string()).key(keyed("beaten")),
+    );
+    backend.misbehave(Rule::status(401).key(keyed("sign-in")).times(1));
+    backend.misbehave(Rule::status(503).key(keyed("busy")).times(1));
+    backend.misbehave(Rule::portal().key(keyed("portal")).times(1));
+    backend.misbehave(Rule::drop_after().key(keyed("lost")).times(1));
+    backend.misbehave(Rule::truncated().key(keyed("truncated")).times(1));
+    backend.misbehave(Rule::redirect("/elsewhere?to=it").key(keyed("moved")).times(1));
+    backend.misbehave(Rule::endless().key(keyed("endless")).times(1));
     files::misbehave(&backend);
 
     let known = outer.path().join("keys");
@@ -94,6 +98,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     let shapes = shapes().and(leaving::made(&known).iter().map(Vec::as_slice));
     shapes.are_not_in(&out.stdout, "what errors, events and Debug say");
     shapes.are_not_in(&out.stderr, "the log and panics");
+    Shapes::of([KEY.as_bytes()]).are_not_in(&out.stderr, "the log and panics");
     assert!(out.status.success() && said.contains("worker: done"), "{said}\n{told}");
 
     // The controls: what was looked through is what it is said to be, and the marks were really there.
@@ -104,7 +109,7 @@ async fn no_secret_reaches_a_file_the_log_an_error_an_event_or_what_debug_shows(
     assert!(files_have_none(&shapes, &folder) >= 15, "database, locks, ballast, wrapped key, spool, twice");
     leaving::left(&backend, &known);
     let requests = backend.requests();
-    for mark in [PARAM, TOKEN] {
+    for mark in [PARAM, TOKEN, KEY] {
         assert!(format!("{requests:?}").contains(mark), "{mark} went over the wire");
     }
     assert!(backend.mutations().len() > 5);
@@ -165,12 +170,22 @@ fn show(what: &impl Debug) {
 fn refused<T: Debug>(answer: Result<T, Error>) {
     let error = answer.expect_err("it is refused");
     show(&error);
-    println!("{error} {}", serde_json::to_string(&error).unwrap());
+    has_no_key(&format!("{error} {error:?} {}", serde_json::to_string(&error).unwrap()));
+}
+
+/// What is told of an entry to whoever listens, or in place of an answer.
+fn has_no_key(said: &str) {
+    println!("{said}");
+    assert!(!said.contains(KEY), "the key of an entry is in an error or an event: {said}");
+}
+
+fn keyed(key: &str) -> String {
+    format!("{KEY}-{key}")
 }
 
 fn options(key: &str) -> EnqueueOptions {
     let params = BTreeMap::from([("token".to_owned(), PARAM.to_owned())]);
-    EnqueueOptions { key: Some(key.into()), params, ..EnqueueOptions::default() }
+    EnqueueOptions { key: Some(keyed(key)), params, ..EnqueueOptions::default() }
 }
 
 /// Does nothing in an ordinary run of the tests.
@@ -204,7 +219,7 @@ async fn a_worker_does_everything_with_marks() {
     wrong_arguments(&device, &origin).await;
     while let Ok(change) = changes.try_recv() {
         show(&change);
-        println!("{}", serde_json::to_string(&change).unwrap());
+        has_no_key(&serde_json::to_string(&change).unwrap());
     }
     device.outbox.rotate_key().await.map_or_else(|error| show(&error), |rotated| show(&rotated));
     files_are_clean(folder);
@@ -274,6 +289,9 @@ async fn wrong_arguments(device: &Device, origin: &str) {
     refused(outbox.enqueue("form", Payload::bytes(ARGUMENT, ARGUMENT), options("a")).await);
     refused(outbox.enqueue("photo", Payload::bytes(ARGUMENT, format!("{ARGUMENT}\r\n")), options("a")).await);
     refused(outbox.enqueue("photo", json(ARGUMENT), options("a")).await);
+    for key in [keyed("\n"), KEY.repeat(100)] {
+        refused(outbox.enqueue("form", json(ARGUMENT), EnqueueOptions { key: Some(key), ..options("a") }).await);
+    }
     refused(outbox.enqueue("form", json(&ARGUMENT.repeat(1 << 17)), options("a")).await);
     refused(
         outbox.enqueue("form", json(ARGUMENT), EnqueueOptions { action: Some(Action::Delete), ..options("a") }).await,

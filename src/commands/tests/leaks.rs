@@ -12,6 +12,8 @@ const PAYLOAD: &str = "mk-payload-2c8f";
 const PARAM: &str = "mk-param-91be";
 const TOKEN: &str = "mk-token-d04a";
 const NAME: &str = "mk-filename-6e37";
+/// What the keys of entries begin with. It may be in entries and on the disk, and is to be in nothing else that is told.
+const KEY: &str = "mk-key-90c5";
 /// What is given where it has no business.
 const ARGUMENT: &str = "mk-argument-5a1d";
 const MARKS: [&str; 5] = [PAYLOAD, PARAM, TOKEN, NAME, ARGUMENT];
@@ -80,6 +82,11 @@ fn no_call_of_a_window_puts_a_secret_into_the_log_an_error_an_event_or_a_file() 
     let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     has_no_mark(&out.stdout, "an answer, an error, an event or a channel");
     has_no_mark(&out.stderr, "the log and panics");
+    let entries = |line: &&str| line.starts_with("window: ") && line.contains(" answered");
+    for line in told.lines().chain(said.lines().filter(|line| !entries(line))) {
+        assert!(!line.contains(KEY), "the key of an entry is in the log, an error, an event or a channel: {line}");
+    }
+    assert!(said.lines().filter(entries).any(|line| line.contains(KEY)), "the control: entries tell their keys");
     assert!(out.status.success() && said.contains("window: done"), "{said}\n{told}");
     // The controls: what was looked through is what it is said to be.
     assert!(told.contains("log: tauri_plugin_storage_sync"), "the log was not kept: {told}");
@@ -196,7 +203,7 @@ fn config(disk: &Path) -> Value {
 }
 
 fn with(key: &str) -> Value {
-    json!({ "key": key, "params": { "token": PARAM } })
+    json!({ "key": format!("{KEY}-{key}"), "params": { "token": PARAM } })
 }
 
 /// Each command as it is meant.
@@ -232,7 +239,7 @@ fn right(window: &Shown<'_>, told: &Told, disk: &Path) {
     let options = json!({ "kind": "scan", "patterns": [format!("*{NAME}*")], "params": { "token": PARAM } });
     let watch = window.call("watch", json!({ "dir": watched, "options": options })).unwrap();
     window.call("watches", json!({}));
-    window.call("observe", json!({ "kind": "form", "key": "kept", "known": { "revision": 3 } }));
+    window.call("observe", json!({ "kind": "form", "key": with("kept")["key"], "known": { "revision": 3 } }));
     window.call("list", json!({ "query": { "limit": 100 } }));
     window.call("rotate_key", json!({}));
     window.call("resume", json!({}));
@@ -306,6 +313,9 @@ fn wrong(window: &Shown<'_>, disk: &Path) {
             "set_credentials",
             json!({ "headers": { "Authorization": "x" }, "origin": format!("https://{ARGUMENT}.com") }),
         ),
+        ("enqueue", json!({ "kind": "form", "payload": 1, "options": with("\n") })),
+        ("enqueue", json!({ "kind": "form", "payload": 1, "options": with(&"k".repeat(600)) })),
+        ("observe", json!({ "kind": "form", "key": format!("{KEY}\n"), "known": { "revision": 1 } })),
         ("observe", json!({ "kind": "form", "key": "a", "known": { "canonicalId": format!("{ARGUMENT}\n") } })),
         ("observe", json!({ "kind": "form", "key": "a", "known": { "etag": ARGUMENT } })),
     ] {
