@@ -15,9 +15,16 @@ use crate::{
     transport::{Learned, Outcome, Transport},
 };
 
+/// The causes, and a few words before them.
+const LONGEST: usize = 300 + "the request cannot be sent: ".len();
+
 fn unreachable_why(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Unreachable { why } => why,
+        Outcome::Unreachable { why } => {
+            assert!(!why.contains("://") && !why.contains(SECRET), "it tells where to: {why}");
+            assert!(why.chars().count() <= LONGEST, "{} characters: {why}", why.chars().count());
+            why
+        }
         other => panic!("not unreachable: {other:?}"),
     }
 }
