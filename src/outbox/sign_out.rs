@@ -63,8 +63,9 @@ impl Outbox {
     /// Signs the current account out: nothing more of it is sent, its key goes from memory, and the current account is `""`, also after a
     /// restart. What is being sent at this moment gets 3 s to be answered and is then cut off; such an entry stays possibly sent.
     ///
-    /// With [`Leftover::Discard`] the account is marked on the disk first: from then on nothing of it can be read, the key is deleted
-    /// from where it is kept, and then the entries are. A process that is killed in between leaves the rest to the next start.
+    /// With [`Leftover::Discard`] the account is marked on the disk first: from then on nothing of it can be read. Its key is deleted from
+    /// where it is kept, and its entries are, side by side: where the keychain is locked or asks somebody, the entries go before the key. A
+    /// process that is killed in between leaves the rest to the next start.
     ///
     /// `timeout` is for [`Leftover::Flush`]: 10 s if not given; [`SignedOut::kept`] says what was left then. `forget` is called with the account once nothing of it begins to be sent any
     /// more: its credentials go.
