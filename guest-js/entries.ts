@@ -58,7 +58,8 @@ function content(framed: Uint8Array): Uint8Array {
  * @param options - `timeout` in milliseconds. Default: no limit, which may be weeks.
  * @returns The acked entry.
  * @throws {@link StorageSyncError} `not_delivered` (it failed: the message says why), `lost` (a newer write on the server stands),
- * `not_found` (it was discarded), `timeout` (delivery goes on), `closed`.
+ * `not_found` (it was discarded), `timeout` (delivery goes on), `closed`, and
+ * `invalid_argument` when this page waits for 10 000 already.
  */
 export async function delivered(id: string, options: { timeout?: number | undefined } = {}): Promise<Entry> {
   return call('delivered', { id, timeoutMs: milliseconds(options.timeout) })

@@ -3,12 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tauri::{
-    State,
+    Runtime, State, Webview,
     ipc::{Request, Response},
 };
 use uuid::Uuid;
 
-use super::arguments::{arguments, milliseconds};
+use super::{
+    arguments::{arguments, milliseconds},
+    pages::Pages,
+};
 use crate::{
     entry::{Entry, Status},
     error::{Error, Result},
@@ -53,9 +56,14 @@ pub(crate) async fn get(sync: State<'_, StorageSync>, request: Request<'_>) -> R
 }
 
 #[tauri::command]
-pub(crate) async fn delivered(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<Entry> {
+pub(crate) async fn delivered<R: Runtime>(
+    webview: Webview<R>,
+    pages: State<'_, Pages>,
+    sync: State<'_, StorageSync>,
+    request: Request<'_>,
+) -> Result<Entry> {
     let Delivered { id, timeout_ms } = arguments(&request)?;
-    sync.delivered(id, milliseconds(timeout_ms)).await
+    pages.wait(webview.label(), sync.delivered(id, milliseconds(timeout_ms))).await
 }
 
 #[tauri::command]

@@ -1,5 +1,7 @@
 //! Batches, dependencies and conflicts, as a window meets them.
 
+use tauri::Manager as _;
+
 use super::*;
 use crate::Endpoint;
 
@@ -182,4 +184,23 @@ fn a_payload_of_an_older_version_of_the_app_is_migrated_before_it_is_sent() {
     delivered(&new, &id).unwrap();
     let sent: Value = serde_json::from_slice(&new.server.0.lock().unwrap()[0].body).unwrap();
     assert_eq!(sent, json!({ "v": 2, "form": { "price": { "amount": 12.5, "currency": "EUR" } } }));
+}
+
+#[test]
+fn a_page_that_is_gone_waits_for_no_entry_any_more() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    call(&bench.window, "pause", json!({})).unwrap();
+    let entry = json!({ "kind": "form", "payload": 1, "options": { "key": "a" } });
+    let id = call(&bench.window, "enqueue", entry).unwrap()["id"].clone();
+    let window = bench.window.clone();
+    let asked = json!({ "id": id, "timeoutMs": 60_000 });
+    let waits = std::thread::spawn(move || call(&window, "delivered", asked));
+    let pages = bench.app.state::<crate::commands::Pages>();
+    while pages.waiting("main") == 0 {
+        assert!(!waits.is_finished(), "it does not wait");
+        std::thread::yield_now();
+    }
+    pages.gone("main");
+    assert_eq!(code(waits.join().unwrap()), "closed");
+    assert_eq!(call(&bench.window, "get", json!({ "id": id })).unwrap()["state"], "pending");
 }
