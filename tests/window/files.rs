@@ -201,6 +201,48 @@ async fn one_upload_is_paused_while_another_one_arrives_and_goes_on_where_it_was
     backend::applied_each_once(&backend);
 }
 
+/// Drags a file from another program to the window, and lets it go there.
+async fn drop_onto(desktop: &Desktop, app: &App, file: &Path) {
+    let mut drag = desktop.drag(file).await;
+    wait_for("the page to see the drag", async || {
+        drag.wiggle();
+        let over = app.run("return document.querySelector('[data-over]') !== null", vec![]).await;
+        (over == true).then_some(()).ok_or_else(|| "nothing is over it".to_owned())
+    })
+    .await;
+    drag.let_go();
+}
+
+#[tokio::test]
+async fn a_film_that_is_dropped_is_cancelled_while_it_is_copied_and_nothing_of_it_stays_or_is_sent() {
+    let desktop = Desktop::take().await;
+    let backend = backend::there().await;
+    let installation = Installation::new(&backend.url());
+    let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
+    let film = elsewhere.path().join("film.mp4");
+    // Takes a while to copy, and no room where it is.
+    let file = fs::File::create(&film).expect("a file can be made");
+    file.set_len(4 << 30).expect("it is sparse");
+    let app = installation.start().await;
+    drop_onto(&desktop, &app, &film).await;
+    app.shows("file-state", "Saving on this device…").await;
+    press(&app, "film.mp4", "file-cancel").await;
+    wait_for("its row to be gone", async || match app.text("file-state").await {
+        Err(_) => Ok(()),
+        Ok(state) => Err(state),
+    })
+    .await;
+    let spool = installation.data().join("dev.storage-sync.example/storage-sync/spool");
+    wait_for("its copy to be gone", async || match fs::read_dir(&spool).map_or(0, Iterator::count) {
+        0 => Ok(()),
+        files => Err(format!("{files} files are kept")),
+    })
+    .await;
+    assert_eq!(waiting(&app).await, [] as [Value; 0]);
+    let sent = backend.requests().into_iter().find(|request| request.path.ends_with("/files"));
+    assert!(sent.is_none(), "something of it was sent: {sent:?}");
+}
+
 #[tokio::test]
 async fn a_picture_that_is_dropped_from_another_program_is_shown_and_uploaded_and_no_other_path_is_allowed() {
     let desktop = Desktop::take().await;
@@ -226,14 +268,7 @@ async fn a_picture_that_is_dropped_from_another_program_is_shown_and_uploaded_an
         assert_eq!(refused["code"], "path_not_allowed");
     }
 
-    let mut drag = desktop.drag(&dropped).await;
-    wait_for("the page to see the drag", async || {
-        drag.wiggle();
-        let over = app.run("return document.querySelector('[data-over]') !== null", vec![]).await;
-        (over == true).then_some(()).ok_or_else(|| "nothing is over it".to_owned())
-    })
-    .await;
-    drag.let_go();
+    drop_onto(&desktop, &app, &dropped).await;
     app.shows("file-state", "Delivered").await;
     wait_for("the picture to be shown", async || {
         let width = app.run("return document.querySelector('#file-list img')?.naturalWidth ?? null", vec![]).await;
