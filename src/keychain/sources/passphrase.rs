@@ -210,8 +210,11 @@ fn said(wrapped: &[u8]) -> Result<Said, SourceError> {
 }
 
 fn bounded(memory: u32, passes: u32, lanes: u32) -> Result<Params, SourceError> {
-    let bounded = memory <= MOST_MEMORY_KIB && passes <= MOST_PASSES && lanes <= MOST_LANES;
-    Params::new(memory, passes, lanes, Some(32)).ok().filter(|_| bounded).ok_or_else(tampered_with)
+    // First: what is out of all proportion overflows where it is checked for more.
+    if memory > MOST_MEMORY_KIB || passes > MOST_PASSES || lanes > MOST_LANES {
+        return Err(tampered_with());
+    }
+    Params::new(memory, passes, lanes, Some(32)).map_err(|_| tampered_with())
 }
 
 /// A file that was renamed into another account's place does not open.

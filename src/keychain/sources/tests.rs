@@ -124,9 +124,13 @@ fn a_file_that_asks_for_absurd_work_is_refused_at_once() {
     source.store("", &KEY).unwrap();
     let path = folder.path().join("default.wrapped");
     let text = std::fs::read_to_string(&path).unwrap();
-    for (from, to) in
-        [("65536", "4294967295"), ("\"passes\":3", "\"passes\":4294967295"), ("\"lanes\":4", "\"lanes\":16777215")]
-    {
+    for (from, to) in [
+        ("65536", "4294967295"),
+        ("\"passes\":3", "\"passes\":4294967295"),
+        ("\"lanes\":4", "\"lanes\":16777215"),
+        // More than eight times of them are no 32-bit number.
+        ("\"lanes\":4", "\"lanes\":1880009888"),
+    ] {
         assert!(text.contains(from));
         std::fs::write(&path, text.replace(from, to)).unwrap();
         assert!(matches!(source.load(""), Err(SourceError::Unavailable(_))), "{to}");
