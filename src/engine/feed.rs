@@ -27,6 +27,12 @@ impl Feed {
         !self.window.is_empty() || !self.again.is_empty() || !self.exhausted
     }
 
+    /// Whether nothing waits in it.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.window.is_empty() && self.again.is_empty()
+    }
+
     /// Where to read on, if nothing is left to take but there may be more on disk.
     pub(super) fn wants(&self) -> Option<i64> {
         (self.window.is_empty() && !self.exhausted).then_some(self.cursor)

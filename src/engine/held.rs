@@ -36,6 +36,11 @@ impl Held {
         self.released.remove(&seq);
     }
 
+    /// Those that were released are in no line any more. What is still there of them is read again; what is gone must not keep a place.
+    pub(super) fn rewound(&mut self) {
+        self.released.clear();
+    }
+
     /// Those that may line up again: as many of each origin as it has `places`, of those endpoints that `may` send. The oldest of all its
     /// endpoints come first.
     pub(super) fn release(

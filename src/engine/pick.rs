@@ -74,6 +74,7 @@ impl Drain {
             drop(pausing);
             self.belong_to(account);
             self.feeds.clear();
+            self.desk.rewound();
             self.stop_unwanted();
             self.stop_paused().await?;
             if self.paused {

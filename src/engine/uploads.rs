@@ -73,6 +73,11 @@ impl UploadDesk {
         self.held.taken(seq);
     }
 
+    /// Everything is read anew: nothing is in its line any more.
+    pub(super) fn rewound(&mut self) {
+        self.held.rewound();
+    }
+
     /// What an attempt listens to, if it is one that can be stopped.
     pub(super) fn listen(&mut self, seq: i64, stops: bool) -> (watch::Receiver<Stop>, mpsc::UnboundedSender<i64>) {
         let (sender, receiver) = watch::channel(Stop::No);

@@ -123,6 +123,23 @@ async fn a_read_that_fails_while_heads_are_gathered_gives_every_place_back() {
 }
 
 #[tokio::test]
+async fn files_that_went_while_they_lined_up_for_a_place_keep_it_from_nobody() {
+    let Bench { mut drain, _folder, .. } = bench().await;
+    drain.take_over().await.unwrap();
+    let lined_up = |drain: &mut Drain, seq: i64| {
+        drain.desk.hold("video".into(), "https://other.example.com".into(), Head { seq, lane: None });
+        drain.release_held();
+        let feed = drain.feeds.get("video");
+        feed.is_some_and(|feed| !feed.is_empty())
+    };
+    for gone in 1..=20 {
+        assert!(lined_up(&mut drain, gone), "it lines up: {gone}");
+        // Somebody discards it, or another account is the current one by now.
+        drain.look(true).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn the_endpoint_behind_the_one_that_had_the_last_turn_is_the_next() {
     let Bench { mut drain, _folder, .. } = bench().await;
     for kind in ["a", "b", "c"] {
