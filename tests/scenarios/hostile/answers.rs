@@ -15,7 +15,7 @@ async fn note(row: &str, does: Does, becomes: Becomes) {
 
 async fn one(kind: &str, row: &str, does: Does, becomes: Becomes) {
     let (server, _) = http(None, vec![does, Does::Answer(created("n-1"))]);
-    World::of(&server).await.meets(kind, becomes, row).await;
+    World::meets(&server, kind, becomes, row).await;
 }
 
 fn endless(first: &str, again: &str) -> Does {
@@ -131,7 +131,7 @@ async fn what_is_packed_is_not_unpacked() {
         one("form", coding, packed(), Becomes::Acked).await;
     }
     let (server, seen) = http(None, vec![Does::Answer(created("7"))]);
-    World::of(&server).await.meets("note", Becomes::Acked, "unpacked").await;
+    World::meets(&server, "note", Becomes::Acked, "unpacked").await;
     let head = seen.requests.lock().unwrap()[0].to_lowercase();
     assert!(!head.contains("accept-encoding"), "nothing packed is asked for: {head}");
 }
@@ -229,7 +229,7 @@ async fn no_redirect_leads_to_another_origin_or_round_in_circles() {
     assert_eq!((other.connections(), reached.lines().len()), (0, 0));
     let circle = || Does::Answer(answer("307 Again", &["Location: /notes"], ""));
     let (server, seen) = http(None, (0..6).map(|_| circle()).chain([Does::Answer(created("7"))]).collect());
-    World::of(&server).await.meets("note", UNPROVEN, "a circle").await;
+    World::meets(&server, "note", UNPROVEN, "a circle").await;
     assert_eq!(seen.lines().len(), 7, "six, and the one that was answered");
 }
 

@@ -45,13 +45,20 @@ const OFFLINE: Becomes = Becomes::Waits(|why| matches!(why, WaitingFor::Offline 
 /// The server has no say in it any more.
 const REFUSED: Becomes = Becomes::Fails(Reason::Refused);
 
+impl Becomes {
+    /// Nothing that the server says makes it wait so: what stalls is cut off when an attempt's time is over.
+    fn may_stall(self) -> bool {
+        matches!(self, Self::Waits(for_it, ..) if for_it(&WaitingFor::Backoff { until: 0 }))
+    }
+}
+
 /// `note` (its answers must hold an id), `form` (any 2xx proves), and `listing`, whose changes go to the id that the server gave.
 fn config(base: &str) -> Value {
     json!({
         "baseUrl": base,
         "endpoints": {
-            "note": { "method": "POST", "url": "/notes", "ack": { "id": "/data/id" }, "timeoutMs": 400 },
-            "form": { "method": "PUT", "url": "/forms/{key}", "timeoutMs": 400 },
+            "note": { "method": "POST", "url": "/notes", "ack": { "id": "/data/id" } },
+            "form": { "method": "PUT", "url": "/forms/{key}" },
             "listing": {
                 "create": { "method": "POST", "url": "/listings" },
                 "update": { "method": "PUT", "url": "/listings/{canonicalId}" },
@@ -59,7 +66,7 @@ fn config(base: &str) -> Value {
                 "preconditions": "etag",
             },
             "photo": { "method": "POST", "url": "/listings/{listing}/photos" },
-            "file": { "method": "POST", "url": "/files", "body": "tus", "timeoutMs": 400 },
+            "file": { "method": "POST", "url": "/files", "body": "tus" },
         },
     })
 }
@@ -71,15 +78,28 @@ struct World {
 }
 
 impl World {
+    /// An attempt has all the time that a slow machine may take.
     async fn of(server: &Server) -> Self {
+        Self::with(config(&server.url())).await
+    }
+
+    /// The attempts of this endpoint are cut off soon.
+    async fn hurried(server: &Server, kind: &str) -> Self {
+        let mut config = config(&server.url());
+        config["endpoints"][kind]["timeoutMs"] = json!(400);
+        Self::with(config).await
+    }
+
+    async fn with(config: Value) -> Self {
         let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new());
-        let device = Setup::new(folder.path(), config(&server.url())).stopped(&clock).start().await;
+        let device = Setup::new(folder.path(), config).stopped(&clock).start().await;
         Self { clock, device, _folder: folder }
     }
 
-    /// The server behaves by now; what is left of the connections to it costs an attempt or two.
+    /// The server behaves by now; what is left of the connections to it costs an attempt or two, and so does a slow machine where the time of
+    /// one is short.
     async fn arrives(&self, id: Uuid, row: &str) {
-        for _ in 0..4 {
+        for _ in 0..30 {
             self.clock.advance(A_DAY);
             self.device.quiet().await;
             let entry = self.device.until(id, |entry| entry.state != State::Inflight).await;
@@ -91,8 +111,9 @@ impl World {
     }
 
     /// Enqueues one and follows it: to what the first answer makes of it, and on to what a server that behaves makes of it a day later.
-    async fn meets(self, kind: &str, becomes: Becomes, row: &str) -> Entry {
-        let device = &self.device;
+    async fn meets(server: &Server, kind: &str, becomes: Becomes, row: &str) -> Entry {
+        let world = if becomes.may_stall() { Self::hurried(server, kind).await } else { Self::of(server).await };
+        let device = &world.device;
         let id = device.enqueue(kind, Some("one"), json!({ "text": "hello" })).await;
         let over = |entry: &Entry| {
             entry.state != State::Inflight && (entry.last_error.is_some() || entry.state != State::Pending)
@@ -106,7 +127,7 @@ impl World {
                 assert_eq!((entry.attempts, entry.possibly_sent), (counted, possibly_sent), "{row}: {entry:#?}");
                 let said = entry.last_error.as_ref().unwrap();
                 assert!((1..400).contains(&said.len()) && !said.contains(char::is_control), "{row}: {said}");
-                self.arrives(id, row).await;
+                world.arrives(id, row).await;
             }
             Becomes::Fails(reason) => {
                 assert_eq!((entry.state, entry.reason), (State::Failed, Some(reason)), "{row}: {entry:#?}");
@@ -116,7 +137,7 @@ impl World {
             }
         }
         let entry = device.entry(id).await;
-        self.device.stop().await;
+        world.device.stop().await;
         entry
     }
 }

@@ -73,7 +73,7 @@ fn peak_memory() -> u64 {
 async fn certificates() {
     // The control: with it everything else could be wrong with this test.
     let (server, seen) = http(Some(tls("good", "http/1.1")), vec![Does::Answer(created("7"))]);
-    World::of(&server).await.meets("note", Becomes::Acked, "a good certificate").await;
+    World::meets(&server, "note", Becomes::Acked, "a good certificate").await;
     assert_eq!(seen.lines().len(), 1);
     for bad in ["expired", "early", "elsewhere", "self-signed"] {
         let (server, seen) = http(Some(tls(bad, "http/1.1")), vec![Does::Answer(created("7"))]);
@@ -96,7 +96,7 @@ async fn downgrade() {
         let location = format!("Location: {}/notes", plain.url());
         let redirect = Does::Answer(answer(status, &[&location], ""));
         let (server, _) = http(Some(tls("good", "http/1.1")), vec![redirect, Does::Answer(created("7"))]);
-        World::of(&server).await.meets("note", UNPROVEN, status).await;
+        World::meets(&server, "note", UNPROVEN, status).await;
     }
     assert_eq!((plain.connections(), reached.lines().len()), (0, 0));
 }
@@ -195,7 +195,7 @@ const TRICKS: &[(&str, Becomes, Trick)] = &[
 async fn http_2() {
     for (row, becomes, trick) in TRICKS {
         let server = Server::start(Some(tls("good", "h2")), move |number, wire| speak(wire, number, *trick));
-        World::of(&server).await.meets("note", *becomes, row).await;
+        World::meets(&server, "note", *becomes, row).await;
     }
 }
 
