@@ -14,14 +14,15 @@ use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use zeroize::Zeroizing;
 
+use super::source::FileSource;
 use crate::{
     cipher::{Binding, Chunks, FileCipher, FileKey},
     error::{Error, Result},
-    spool::{Room, Spool, Spooled, Staged},
+    spool::{Ask, Room, Spool, Spooled, Staged, Taken},
 };
 
 /// How often a file is copied that changes meanwhile.
@@ -54,22 +55,57 @@ pub(super) struct Order {
     pub(super) kind: String,
     pub(super) generation: u32,
     /// None: only the digest is wanted, because an entry of that id is there.
-    pub(super) room: Option<(u64, u64)>,
+    pub(super) room: Option<Limit>,
+}
+
+/// What waiting files may take.
+pub(super) struct Limit {
+    pub(super) bytes: u64,
+    /// What they take now.
+    pub(super) taken: Taken,
+    /// Asks anew what they take.
+    pub(super) ask: Box<dyn Fn() -> Option<Taken> + Send + Sync>,
+}
+
+/// Files that are copied side by side: each takes a thread of the runtime, and delivery needs some too.
+const FILES: usize = 8;
+/// The same of readers, which may stand still for as long as they like.
+const READERS: usize = 128;
+
+/// Who may copy, in the order in which they ask.
+pub(super) struct Turns {
+    files: Semaphore,
+    readers: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { files: Semaphore::new(FILES), readers: Semaphore::new(READERS) }
+    }
+}
+
+impl Turns {
+    pub(super) fn of(&self, source: &FileSource) -> &Semaphore {
+        match source {
+            FileSource::File(_) => &self.files,
+            FileSource::Reader { .. } => &self.readers,
+        }
+    }
 }
 
 impl Order {
     /// How much room there is for a file of that length; none for one that is not copied, or not into the spool.
-    fn room(&self, length: Option<u64>) -> Option<Room> {
-        let (limit, used) = self.room?;
+    fn room(&self, length: Option<u64>) -> Option<(Room, Ask<'_>)> {
+        let Limit { bytes, taken, ask } = self.room.as_ref()?;
         let expected = length.map(|length| Chunks { size: Chunks::SIZE, length }.sealed_length());
-        Some(Room { limit, used, expected })
+        Some((Room { limit: *bytes, taken: *taken, expected }, ask))
     }
 
     /// Before anything is read.
     fn refuse_what_cannot_fit(&self, length: Option<u64>) -> Result<()> {
         match self.room(length) {
-            Some(room) if length.is_some_and(|length| length > u64::from(Chunks::SIZE)) => {
-                self.spool.refuse_what_cannot_fit(room)
+            Some((room, ask)) if length.is_some_and(|length| length > u64::from(Chunks::SIZE)) => {
+                self.spool.refuse_what_cannot_fit(room, ask)
             }
             _ => Ok(()),
         }
@@ -201,11 +237,11 @@ fn copy(from: &mut impl Read, length: Option<u64>, order: &Order, ended: &Atomic
     let mut next = empty_chunk();
     source.fill(&mut chunk)?;
     source.fill(&mut next)?;
-    let content = if let Some(room) = order.room(length) {
+    let content = if let Some((room, ask)) = order.room(length) {
         if next.is_empty() {
             Content::Small(chunk)
         } else {
-            let mut staged = order.spool.stage(room)?;
+            let mut staged = order.spool.stage(room, ask)?;
             let key = seal_all(&mut source, (chunk, next), order, &mut staged)?;
             // Before it is finished, so that nothing of it stays.
             refuse_other_length(length, source.length)?;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
     Outbox, Parts,
-    copy::{self, Content, Copied, Order},
+    copy::{self, Content, Copied, Limit, Order},
     payload::{EnqueueOptions, Payload},
     relations, seal,
     source::{FileInfo, FileOptions, FileSource, Said},
@@ -19,7 +20,7 @@ use crate::{
     config::Endpoint,
     entry::{Entry, Receipt},
     error::{Error, Result},
-    spool::Spooled,
+    spool::{Spooled, Taken},
     store::{Inserted, LoadedFile, NewEntry, NewFile, Parent, SealedPayload},
     wake::Wake,
 };
@@ -108,8 +109,11 @@ impl Outbox {
         self.check_references(account, needed).await?;
         // Before anything is copied: without a key it would be for nothing. It is not held meanwhile, or a rotation could not end.
         drop(self.master_key(account).await?);
-        let order = self.order(account, &asked).await?;
+        let turns = self.shared.turns.of(&source);
         let copying = async {
+            // Nobody closes them.
+            let _turn = turns.acquire().await.ok();
+            let order = self.order(account, &asked).await?;
             match source {
                 FileSource::File(file) => copy::file(file, order).await,
                 FileSource::Reader { reader, length } => copy::reader(reader, length, order).await,
@@ -164,9 +168,8 @@ impl Outbox {
     }
 
     async fn order(&self, account: &Arc<str>, asked: &Asked<'_>) -> Result<Order> {
-        let Parts { store, settings, .. } = self.parts();
-        let known = asked.options.id.is_some() && store.row(account, asked.id).await?.is_some();
-        let room = if known { None } else { Some((settings.limits.spool_bytes, store.spool_bytes().await?)) };
+        let known = asked.options.id.is_some() && self.parts().store.row(account, asked.id).await?.is_some();
+        let room = if known { None } else { Some(self.limit().await?) };
         Ok(Order {
             spool: self.shared.spool.clone(),
             account: Arc::clone(account),
@@ -175,6 +178,19 @@ impl Outbox {
             generation: seal::FIRST_GENERATION,
             room,
         })
+    }
+
+    /// What waiting files may take and what they take.
+    async fn limit(&self) -> Result<Limit> {
+        let Parts { store, settings, .. } = self.parts();
+        let (store, spool, runtime) = (store.clone(), self.shared.spool.clone(), Handle::current());
+        // What is committed between these two is counted twice rather than not at all.
+        let taken = Taken { since: spool.committed(), used: store.spool_bytes().await? };
+        let ask = Box::new(move || {
+            let since = spool.committed();
+            runtime.block_on(store.spool_bytes()).ok().map(|used| Taken { used, since })
+        });
+        Ok(Limit { bytes: settings.limits.spool_bytes, taken, ask })
     }
 
     /// Puts the row on disk that names the file, or finds that it is there already.

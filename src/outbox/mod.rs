@@ -102,6 +102,7 @@ struct Shared {
     /// What sign-outs have left to do is being done.
     resuming: AtomicBool,
     watching: watch::Watching,
+    turns: copy::Turns,
     /// Rises with every change of `status()` that is this module's own: account, pause, key.
     version: Sender<u64>,
 }
@@ -141,6 +142,7 @@ impl Outbox {
             rotating: tokio::sync::Mutex::default(),
             resuming: AtomicBool::default(),
             watching: watch::Watching::default(),
+            turns: copy::Turns::default(),
             version: Sender::new(0),
         };
         Self { shared: Arc::new(shared) }

@@ -18,14 +18,17 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crate::error::{Error, Result};
 
 pub use self::{
     file::SpoolFile,
-    room::Room,
+    room::{Ask, Room, Taken},
     stage::{Spooled, Staged},
     sweep::Unlocked,
 };
@@ -48,7 +51,7 @@ struct Shared {
     folder: PathBuf,
     /// Bytes that copies of this process have written or will, and that no row names yet.
     staged: AtomicU64,
-    /// Bytes that rows of this process have begun to name.
+    /// Bytes of copies of this process that rows name.
     committed: AtomicU64,
     /// Files that are read at this moment.
     open: Mutex<HashMap<String, Open>>,
@@ -74,6 +77,11 @@ impl Spool {
                 open: Mutex::default(),
             }),
         }
+    }
+
+    /// Bytes that rows of this process have begun to name, since it runs.
+    pub fn committed(&self) -> u64 {
+        self.shared.committed.load(Ordering::Acquire)
     }
 
     /// Removes a file that no row names any more: now, or when nobody reads it any more. One that is not there is no error.

@@ -1,6 +1,6 @@
 //! Whether a file fits: into what waiting files may take, and onto the disk.
 
-use std::{io, path::Path, sync::atomic::Ordering};
+use std::{fmt, io, path::Path, sync::atomic::Ordering};
 
 use super::Shared;
 use crate::error::{Error, Result};
@@ -15,19 +15,29 @@ const LOOK_EVERY: u64 = 16 << 20;
 pub struct Room {
     /// Bytes that waiting files may take.
     pub limit: u64,
-    /// Bytes that they take, by what the database says.
-    pub used: u64,
+    /// What they take.
+    pub taken: Taken,
     /// Bytes of the sealed file, as far as that is known.
     pub expected: Option<u64>,
 }
 
+/// What waiting files take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Taken {
+    /// Bytes, by what the database says.
+    pub used: u64,
+    /// What [`Spool::committed`](super::Spool::committed) said before the database was asked: what came since is added.
+    pub since: u64,
+}
+
+/// Asks the database anew, on a thread that may wait for it. None: it does not answer.
+pub type Ask<'a> = &'a (dyn Fn() -> Option<Taken> + Sync);
+
 /// Watches the room while a file grows. Gives back what it has reserved.
-#[derive(Debug)]
 pub(super) struct Growth<'s> {
     shared: &'s Shared,
     room: Room,
-    /// What other copies of this process had committed when this one began.
-    committed: u64,
+    ask: Ask<'s>,
     reserved: u64,
     written: u64,
     looked: u64,
@@ -36,9 +46,8 @@ pub(super) struct Growth<'s> {
 impl<'s> Growth<'s> {
     /// # Errors
     /// [`Error::SpoolFull`], [`Error::NoRoom`] if it is known already that the file does not fit.
-    pub(super) fn begin(shared: &'s Shared, room: Room) -> Result<Self> {
-        let committed = shared.committed.load(Ordering::Acquire);
-        let mut growth = Self { shared, room, committed, reserved: 0, written: 0, looked: 0 };
+    pub(super) fn begin(shared: &'s Shared, room: Room, ask: Ask<'s>) -> Result<Self> {
+        let mut growth = Self { shared, room, ask, reserved: 0, written: 0, looked: 0 };
         growth.reserve(room.expected.unwrap_or(0))?;
         growth.look()?;
         Ok(growth)
@@ -79,12 +88,26 @@ impl<'s> Growth<'s> {
         if more == 0 {
             return Ok(());
         }
-        self.reserved += more;
-        let staged = self.shared.staged.fetch_add(more, Ordering::AcqRel) + more;
-        let since = self.shared.committed.load(Ordering::Acquire).saturating_sub(self.committed);
-        let wanted = self.room.used.saturating_add(since).saturating_add(staged);
         let limit = self.room.limit;
-        if wanted > limit { Err(Error::SpoolFull { missing: wanted - limit, limit }) } else { Ok(()) }
+        if self.add(more).is_err() {
+            // Files may have left the spool since this copy began.
+            self.room.taken = (self.ask)().unwrap_or(self.room.taken);
+            self.add(more).map_err(|missing| Error::SpoolFull { missing, limit })?;
+        }
+        self.reserved += more;
+        Ok(())
+    }
+
+    /// Adds to what copies take, if it fits. Answers how much is missing otherwise.
+    fn add(&self, more: u64) -> Result<(), u64> {
+        let Taken { used, since } = self.room.taken;
+        let used = used.saturating_add(self.shared.committed.load(Ordering::Acquire).saturating_sub(since));
+        let room = self.room.limit.saturating_sub(used);
+        let fits = |staged: u64| staged.checked_add(more).filter(|staged| *staged <= room);
+        match self.shared.staged.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
+            Ok(_) => Ok(()),
+            Err(staged) => Err(used.saturating_add(staged).saturating_add(more) - self.room.limit),
+        }
     }
 
     fn look(&mut self) -> Result<()> {
@@ -93,6 +116,12 @@ impl<'s> Growth<'s> {
         let Some(free) = free(&self.shared.parent) else { return Ok(()) };
         let wanted = self.left().saturating_add(RESERVE);
         if free < wanted { Err(Error::NoRoom { missing: wanted - free }) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Growth<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Growth").field("room", &self.room).finish_non_exhaustive()
     }
 }
 

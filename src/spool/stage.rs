@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{PART, Room, Shared, Spool, room::Growth, sync_folder};
+use super::{Ask, PART, Room, Shared, Spool, room::Growth, sync_folder};
 use crate::error::{Error, Result};
 
 /// Bytes after which what was written is pushed to the disk: one sync of a whole file at its end would keep the database's own waiting for
@@ -59,9 +59,9 @@ impl Spool {
     ///
     /// # Errors
     /// [`Error::SpoolFull`], [`Error::NoRoom`] if it is known already that it does not fit; [`Error::Io`].
-    pub fn stage(&self, room: Room) -> Result<Staged<'_>> {
+    pub fn stage<'s>(&'s self, room: Room, ask: Ask<'s>) -> Result<Staged<'s>> {
         self.make_folder()?;
-        let growth = Growth::begin(&self.shared, room)?;
+        let growth = Growth::begin(&self.shared, room, ask)?;
         let (leftover, file) = self.create().map_err(|source| growth.failed("creating a file in the spool", source))?;
         Ok(Staged { leftover, file, growth, unsynced: 0, bytes: 0 })
     }
@@ -70,8 +70,8 @@ impl Spool {
     ///
     /// # Errors
     /// [`Error::SpoolFull`], [`Error::NoRoom`].
-    pub fn refuse_what_cannot_fit(&self, room: Room) -> Result<()> {
-        Growth::begin(&self.shared, room).map(drop)
+    pub fn refuse_what_cannot_fit(&self, room: Room, ask: Ask<'_>) -> Result<()> {
+        Growth::begin(&self.shared, room, ask).map(drop)
     }
 
     /// A new file, locked. Between its creation and its lock the owner may have taken it for a leftover.
@@ -137,8 +137,9 @@ impl Staged<'_> {
             sync_folder(&leftover.shared.folder)
         });
         finished.map_err(|source| growth.failed("finishing a file in the spool", source))?;
-        // From here on it counts as what it takes, whether a row will name it or not.
-        leftover.shared.committed.fetch_add(bytes, Ordering::AcqRel);
+        // From here on it counts as what it takes, until a row names it.
+        leftover.shared.staged.fetch_add(bytes, Ordering::AcqRel);
+        drop(growth);
         Ok(Spooled { leftover, bytes, _file: file })
     }
 }
@@ -157,13 +158,12 @@ impl Spooled {
     /// A row names it now: it stays, and its lock goes.
     pub fn keep(mut self) {
         self.leftover.wanted = true;
+        self.leftover.shared.committed.fetch_add(self.bytes, Ordering::AcqRel);
     }
 }
 
 impl Drop for Spooled {
     fn drop(&mut self) {
-        if !self.leftover.wanted {
-            self.leftover.shared.committed.fetch_sub(self.bytes, Ordering::AcqRel);
-        }
+        self.leftover.shared.staged.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }

@@ -4,7 +4,12 @@ use tempfile::TempDir;
 
 use super::*;
 
-const PLENTY: Room = Room { limit: 1 << 40, used: 0, expected: None };
+const PLENTY: Room = Room { limit: 1 << 40, taken: Taken { used: 0, since: 0 }, expected: None };
+
+/// The database says what it said.
+fn no_news() -> Option<Taken> {
+    None
+}
 
 fn spool() -> (TempDir, Spool) {
     let folder = TempDir::new().unwrap();
@@ -18,7 +23,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn spooled(spool: &Spool, content: &[u8]) -> Spooled {
-    let mut staged = spool.stage(PLENTY).unwrap();
+    let mut staged = spool.stage(PLENTY, &no_news).unwrap();
     staged.write(content).unwrap();
     staged.finish().unwrap()
 }
@@ -54,7 +59,7 @@ fn a_complete_file_is_there_under_a_name_that_tells_nothing_and_for_the_user_onl
 #[test]
 fn an_unfinished_copy_and_a_file_that_no_row_came_to_name_leave_nothing() {
     let (folder, spool) = spool();
-    let mut staged = spool.stage(PLENTY).unwrap();
+    let mut staged = spool.stage(PLENTY, &no_news).unwrap();
     staged.write(&[1; 1000]).unwrap();
     assert_eq!(names(folder.path()).len(), 1);
     drop(staged);
@@ -62,13 +67,13 @@ fn an_unfinished_copy_and_a_file_that_no_row_came_to_name_leave_nothing() {
     drop(spooled(&spool, b"x"));
     assert!(names(folder.path()).is_empty());
     let tight = Room { limit: 100, ..PLENTY };
-    assert!(spool.stage(tight).unwrap().write(&[1; 100]).is_ok(), "what left nothing takes no room");
+    assert!(spool.stage(tight, &no_news).unwrap().write(&[1; 100]).is_ok(), "what left nothing takes no room");
 }
 
 #[test]
 fn a_copy_that_begins_anew_is_empty() {
     let (_folder, spool) = spool();
-    let mut staged = spool.stage(PLENTY).unwrap();
+    let mut staged = spool.stage(PLENTY, &no_news).unwrap();
     staged.write(b"something longer").unwrap();
     staged.restart().unwrap();
     staged.write(b"x").unwrap();
@@ -79,40 +84,73 @@ fn a_copy_that_begins_anew_is_empty() {
 #[test]
 fn what_does_not_fit_is_refused_before_and_while_it_is_copied_and_it_is_said_how_much_is_missing() {
     let (folder, spool) = spool();
-    let room = |expected| Room { limit: 100, used: 30, expected };
+    let room = |used, expected| {
+        let taken = Taken { used, since: spool.committed() };
+        Room { limit: 100, taken, expected }
+    };
     let refused = |error| match error {
         Error::SpoolFull { missing, limit: 100 } => missing,
         other => panic!("{other}"),
     };
-    assert_eq!(refused(spool.stage(room(Some(75))).unwrap_err()), 5);
-    let mut one = spool.stage(room(Some(40))).unwrap();
-    assert_eq!(refused(spool.stage(room(Some(40))).unwrap_err()), 10, "what others copy counts");
+    assert_eq!(refused(spool.stage(room(30, Some(75)), &no_news).unwrap_err()), 5);
+    let mut one = spool.stage(room(30, Some(40)), &no_news).unwrap();
+    assert_eq!(refused(spool.stage(room(30, Some(40)), &no_news).unwrap_err()), 10, "what others copy counts");
     one.write(&[0; 40]).unwrap();
     let one = one.finish().unwrap();
-    let mut two = spool.stage(Room { used: 70, ..room(None) }).unwrap();
+    assert_eq!(refused(spool.stage(room(30, Some(31)), &no_news).unwrap_err()), 1, "until a row names it");
     one.keep();
+    let mut two = spool.stage(room(70, None), &no_news).unwrap();
     two.write(&[0; 30]).unwrap();
     assert_eq!(refused(two.write(&[0; 1]).unwrap_err()), 1);
     drop(two);
-    let mut three = spool.stage(room(None)).unwrap();
+    let mut three = spool.stage(room(30, None), &no_news).unwrap();
     three.write(&[0; 70]).unwrap();
-    let four = spool.stage(room(None)).unwrap();
+    let four = spool.stage(room(30, None), &no_news).unwrap();
     three.finish().unwrap().keep();
     let mut four = four;
     assert_eq!(refused(four.write(&[0; 1]).unwrap_err()), 1, "what was finished meanwhile counts");
     drop(four);
     assert_eq!(names(folder.path()).len(), 2);
     // No disk has that much.
-    let huge = Room { limit: u64::MAX, used: 0, expected: Some(1 << 60) };
-    let Err(Error::NoRoom { missing }) = spool.stage(huge) else { panic!() };
+    let huge = Room { limit: u64::MAX, taken: Taken::default(), expected: Some(1 << 60) };
+    let Err(Error::NoRoom { missing }) = spool.stage(huge, &no_news) else { panic!() };
     assert!(missing > 1 << 50, "{missing}");
+}
+
+#[test]
+fn before_a_copy_is_refused_the_database_is_asked_what_has_left_meanwhile() {
+    let (_folder, spool) = spool();
+    let full = Room { limit: 100, taken: Taken { used: 90, since: 0 }, expected: None };
+    let delivered = || Some(Taken { used: 10, since: spool.committed() });
+    let mut copy = spool.stage(full, &delivered).unwrap();
+    copy.write(&[0; 90]).unwrap();
+    let Err(Error::SpoolFull { missing: 1, .. }) = copy.write(&[0; 1]) else { panic!("it does not fit") };
+    drop(copy);
+    // What was committed after it began, and is delivered by now.
+    let mut copy = spool.stage(Room { taken: Taken::default(), ..full }, &delivered).unwrap();
+    drop(kept(&spool, &[0; 95]));
+    copy.write(&[0; 90]).unwrap();
+}
+
+#[test]
+fn a_size_beyond_all_numbers_is_refused_and_takes_no_room_from_others() {
+    let (_folder, spool) = spool();
+    let mut copy = spool.stage(PLENTY, &no_news).unwrap();
+    copy.write(&[0; 10]).unwrap();
+    for expected in [u64::MAX, u64::MAX - 5, 1 << 62] {
+        let huge = Room { expected: Some(expected), ..PLENTY };
+        assert!(matches!(spool.refuse_what_cannot_fit(huge, &no_news), Err(Error::SpoolFull { .. })), "{expected}");
+        assert!(matches!(spool.stage(huge, &no_news), Err(Error::SpoolFull { .. })), "{expected}");
+    }
+    copy.write(&[0; 10]).unwrap();
+    assert!(spool.stage(Room { limit: 30, ..PLENTY }, &no_news).unwrap().write(&[0; 10]).is_ok());
 }
 
 #[test]
 fn the_sweep_takes_what_is_neither_locked_nor_named() {
     let (folder, spool) = spool();
     let (named, orphan) = (kept(&spool, b"named"), kept(&spool, b"orphan"));
-    let copying = spool.stage(PLENTY).unwrap();
+    let copying = spool.stage(PLENTY, &no_news).unwrap();
     let finished = spooled(&spool, b"not committed");
     // As a killed process leaves it: its lock went with it.
     let part = format!("{}{PART}", "0".repeat(32));
@@ -193,9 +231,9 @@ fn on_a_small_disk() {
     let Some(folder) = std::env::var_os("SPOOL_DISK").map(std::path::PathBuf::from) else { return };
     let spool = Spool::new(&folder);
     let said = |expected: u64| Room { expected: Some(expected), ..PLENTY };
-    let Err(Error::NoRoom { missing }) = spool.stage(said(50 << 20)) else { panic!("it does not fit") };
+    let Err(Error::NoRoom { missing }) = spool.stage(said(50 << 20), &no_news) else { panic!("it does not fit") };
     assert!((20 << 20..30 << 20).contains(&missing), "{missing}");
-    let mut staged = spool.stage(PLENTY).unwrap();
+    let mut staged = spool.stage(PLENTY, &no_news).unwrap();
     let error = std::iter::repeat_with(|| staged.write(&[7; 1 << 20])).find_map(Result::err).unwrap();
     assert!(matches!(error, Error::NoRoom { .. }), "{error}");
     assert!(fs4::available_space(&folder).unwrap() > 4 << 20, "the database has room");
@@ -203,7 +241,7 @@ fn on_a_small_disk() {
     assert!(names(&folder).is_empty());
     assert!(fs4::available_space(&folder).unwrap() > 35 << 20);
     // Somebody else fills it.
-    let mut staged = spool.stage(said(10 << 20)).unwrap();
+    let mut staged = spool.stage(said(10 << 20), &no_news).unwrap();
     staged.write(&[7; 1 << 20]).unwrap();
     let full = fs::write(folder.join("other"), vec![0; 64 << 20]);
     assert!(full.is_err());

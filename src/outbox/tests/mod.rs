@@ -3,6 +3,7 @@
 
 mod batch;
 mod conflicts;
+mod copies;
 mod delivered;
 mod edit;
 mod enqueue;
