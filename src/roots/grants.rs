@@ -1,7 +1,7 @@
 //! Single paths that were allowed while the app runs.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -24,8 +24,9 @@ pub(super) struct Grants {
 #[derive(Default)]
 struct List {
     by_path: HashMap<PathBuf, Arc<Grant>>,
-    /// Oldest first.
-    dropped: VecDeque<PathBuf>,
+    /// By when they were dropped last.
+    dropped: BTreeMap<u64, PathBuf>,
+    drops: u64,
 }
 
 /// One path.
@@ -33,6 +34,8 @@ pub(super) struct Grant {
     path: PathBuf,
     /// By the app's own code, which nothing takes back.
     by_app: bool,
+    /// When it was dropped.
+    number: u64,
     place: Mutex<Option<Place>>,
 }
 
@@ -46,17 +49,20 @@ impl Grants {
             if list.by_path.get(&path).is_some_and(|grant| grant.by_app) {
                 continue;
             }
-            let grant = Arc::new(Grant { path: path.clone(), by_app, place: Mutex::default() });
-            list.by_path.insert(path.clone(), Arc::clone(&grant));
-            list.dropped.retain(|older| *older != path);
+            list.drops += 1;
+            let number = list.drops;
+            let grant = Arc::new(Grant { path: path.clone(), by_app, number, place: Mutex::default() });
+            if let Some(older) = list.by_path.insert(path.clone(), Arc::clone(&grant)) {
+                list.dropped.remove(&older.number);
+            }
             if !by_app {
-                list.dropped.push_back(path);
+                list.dropped.insert(number, path);
             }
             added.push(grant);
         }
         while list.dropped.len() > DROPPED {
-            let oldest = list.dropped.pop_front();
-            oldest.iter().for_each(|path| drop(list.by_path.remove(path)));
+            let oldest = list.dropped.pop_first();
+            oldest.iter().for_each(|(_, path)| drop(list.by_path.remove(path)));
         }
         Ok(added)
     }

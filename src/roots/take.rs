@@ -1,7 +1,11 @@
 //! A file is removed, or moved into a folder beside it, only if it is the one that is meant: it is first put where nobody else looks for it,
 //! looked at there, and put back if it is another one.
 
-use std::io;
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use cap_fs_ext::DirExt as _;
 use cap_std::fs::{Dir, OpenOptions};
@@ -41,7 +45,11 @@ impl Folder {
             return Ok(false);
         }
         let aside = Aside::make(&dir)?;
-        dir.rename(name, &aside.inside, name).map_err(failed)?;
+        if let Err(error) = dir.rename(name, &aside.inside, name) {
+            // Somebody has it open, or it may not be moved.
+            aside.put_back()?;
+            return Err(failed(error));
+        }
         let same =
             || Ok(own.file(&aside.inside, name, exact)?).map(|opened| (opened.mark.is_same_content(&mark), opened));
         // Looked at once more after it was read: a program that has it open may have written to it meanwhile.
@@ -61,25 +69,28 @@ impl Folder {
         done.map(|()| true).map_err(failed)
     }
 
-    /// Puts back what a kill has left behind, in the folder that is `path` below this one (`""`: this one).
+    /// Puts back what a kill has left behind, in the folder that is `path` below this one (`""`: this one). Answers whether there was anything:
+    /// what this process looks at just now is not left behind.
     ///
     /// # Errors
     /// `io`.
-    pub fn put_back(&self, path: &str) -> Result<()> {
+    pub fn put_back(&self, path: &str) -> Result<bool> {
         let (own, exact) = self.rules()?;
         let mut dir = self.dir.try_clone().map_err(failed)?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             dir = own.step(&dir, name, exact)?;
         }
+        let mut any = false;
         for entry in dir.read_dir(".").map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            if let Some(name) = name.to_str().filter(|name| is_aside(name)) {
+            if let Some(name) = name.to_str().filter(|name| is_aside(name) && !in_use().contains(*name)) {
                 let inside = own.step(&dir, name, exact)?;
                 let outside = dir.try_clone().map_err(failed)?;
                 Aside { outside, inside, name: name.to_owned() }.put_back()?;
+                any = true;
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The folder that a file of that path goes into, made if it is not there.
@@ -101,7 +112,15 @@ pub fn is_aside(name: &str) -> bool {
     name.strip_prefix(ASIDE).is_some_and(|id| id.parse::<Uuid>().is_ok())
 }
 
-/// A folder for one file.
+/// The folders in which this process looks at a file just now: one folder may be watched twice, or lie in another one that is watched.
+static IN_USE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The set is in order after every step, so a poisoned lock is taken all the same.
+fn in_use() -> MutexGuard<'static, BTreeSet<String>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A folder for one file. What is still in it when it is dropped is put back at the next look.
 struct Aside {
     outside: Dir,
     inside: Dir,
@@ -110,10 +129,17 @@ struct Aside {
 
 impl Aside {
     fn make(outside: &Dir) -> Result<Self> {
+        let again = outside.try_clone().map_err(failed)?;
         let name = format!("{ASIDE}{}", Uuid::new_v4());
-        outside.create_dir(&name).map_err(failed)?;
-        let inside = outside.open_dir_nofollow(&name).map_err(failed)?;
-        Ok(Self { outside: outside.try_clone().map_err(failed)?, inside, name })
+        in_use().insert(name.clone());
+        let made = outside.create_dir(&name).and_then(|()| outside.open_dir_nofollow(&name));
+        match made {
+            Ok(inside) => Ok(Self { outside: again, inside, name }),
+            Err(error) => {
+                in_use().remove(&name);
+                Err(failed(error))
+            }
+        }
     }
 
     /// Puts whatever is in it where it came from, and goes.
@@ -148,6 +174,12 @@ impl Aside {
             remove_if_empty(&self.outside, &kept);
         }
         self.inside.remove_file(&self.name)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        in_use().remove(&self.name);
     }
 }
 

@@ -256,6 +256,55 @@ fn what_is_written_through_an_open_handle_while_a_file_is_looked_at_is_not_lost(
     }
 }
 
+#[test]
+fn a_file_that_is_looked_at_is_not_taken_for_one_that_a_kill_left_behind() {
+    let home = Home::new();
+    home.write("Pictures/a.png");
+    let folder = home.roots(&["$PICTURE/**"]).open_folder(&home.text("Pictures")).unwrap();
+    let meant = mark(&folder, "a.png");
+    // As another watch of the same folder does meanwhile.
+    let looked = |_: Opened| {
+        assert!(!folder.put_back("").unwrap());
+        Ok(true)
+    };
+    assert!(folder.take("a.png", Take::Delete, meant, &looked).unwrap());
+    assert!(listed(&folder, true).is_empty());
+    assert_eq!(fs::read_dir(home.path("Pictures")).unwrap().count(), 1, "only the folder that was there");
+}
+
+/// Set in the copy of a test that may mount.
+#[cfg(target_os = "linux")]
+const INSIDE: &str = "STORAGE_SYNC_TEST_MOUNTS";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_renamed_stays_and_nothing_is_left_beside_it() {
+    let name = "roots::tests::folders::a_file_that_cannot_be_renamed_stays_and_nothing_is_left_beside_it";
+    if std::env::var_os(INSIDE).is_none() {
+        // What is mounted on cannot be renamed: as a file on Windows that somebody has open.
+        let mut copy = std::process::Command::new("unshare");
+        copy.args(["-rm"]).arg(std::env::current_exe().unwrap());
+        let out = copy.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").output().unwrap();
+        let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success() && said.contains("1 passed"), "needs user namespaces (or root)\n{said}{told}");
+        return;
+    }
+    let home = Home::new();
+    home.write("Pictures/a.png");
+    let file = home.path("Pictures/a.png");
+    let mounted = std::process::Command::new("mount").arg("--bind").args([&file, &file]).status().unwrap();
+    assert!(mounted.success());
+    let folder = home.roots(&["$PICTURE/**"]).open_folder(&home.text("Pictures")).unwrap();
+    let meant = mark(&folder, "a.png");
+    for take in [Take::Delete, Take::Move(".synced")] {
+        assert_eq!(code(&home, folder.take("a.png", take, meant, &|_| Ok(true))), "io");
+        assert_eq!(listed(&folder, true), ["a.png"]);
+        assert_eq!(fs::read_dir(home.path("Pictures")).unwrap().count(), 2, "the file and the folder that was there");
+    }
+    assert!(std::process::Command::new("umount").arg(&file).status().unwrap().success());
+    assert!(folder.take("a.png", Take::Delete, mark(&folder, "a.png"), &|_| Ok(true)).unwrap());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_tells_whether_a_disk_begins_there() {
