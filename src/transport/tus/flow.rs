@@ -176,8 +176,12 @@ impl<'a> Run<'a> {
             }
         };
         if reply.status == 413 && first > 0 {
-            self.servers.pace(endpoint, |pace| pace.too_large(first));
-            return self.created_by(self.creation(0).await??, 0).await;
+            let bare = self.creation(0).await??;
+            // Otherwise it is the whole file that is too large, which says nothing of chunks.
+            if bare.status == 201 {
+                self.servers.pace(endpoint, |pace| pace.too_large(first));
+            }
+            return self.created_by(bare, 0).await;
         }
         self.created_by(reply, first).await
     }
@@ -300,7 +304,13 @@ impl<'a> Run<'a> {
             }
             413 if self.servers.pace(url, |pace| pace.too_large(end - self.offset)) => Ok(Step::Ask),
             460 => self.set_back(Setback::Checksum(460), Step::Ask).await,
-            _ => self.refused(reply).await,
+            _ => {
+                if end < self.length && matches!(judged(&reply, &self.plain).outcome, Outcome::Refused { .. }) {
+                    // It cannot be whole there, and nobody goes on with it.
+                    self.terminate().await;
+                }
+                self.refused(reply).await
+            }
         }
     }
 

@@ -112,6 +112,20 @@ async fn an_upload_that_never_gets_ahead_is_ended_and_made_anew_once() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_refused_in_the_middle_is_ended_and_one_that_is_refused_at_its_end_is_not() {
+    let replies = [offers("creation,termination"), created(), status(422), status(204)];
+    let server = Server::start(replies).await;
+    let answer = send(tus(&server, content(2 * MIB), &Arc::default())).await;
+    assert_eq!(answer.outcome, Outcome::Refused { status: 422 });
+    assert_eq!(lines(&server)[2..], ["PATCH /files/new", "DELETE /files/new"]);
+
+    // The server may have kept what it refused as a whole.
+    let server = Server::start([offers("creation,termination"), created(), status(422)]).await;
+    assert_eq!(send(tus(&server, content(5), &Arc::default())).await.outcome, Outcome::Refused { status: 422 });
+    assert_eq!(lines(&server)[2..], ["PATCH /files/new"]);
+}
+
+#[tokio::test]
 async fn an_upload_that_swallows_its_last_bytes_is_of_unknown_outcome() {
     // It takes them, and says each time that it has none of them.
     let server = Server::start([offers("creation,termination"), created(), at(0)]).await;

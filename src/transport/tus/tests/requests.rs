@@ -162,6 +162,17 @@ async fn a_creation_too_large_with_bytes_is_made_without() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_too_large_as_a_whole_makes_no_chunk_of_another_smaller() {
+    let replies = [offers("creation-with-upload"), status(413), status(413), created(), at(FIRST), at(FIRST + 5)];
+    let server = Server::start(replies).await;
+    let http = Http::new().unwrap();
+    let refused = http.upload(tus(&server, content(FIRST + 5), &Arc::default())).await;
+    assert_eq!(refused.outcome, Outcome::Refused { status: 413 });
+    assert!(is_acked(&http.upload(tus(&server, content(FIRST + 5), &Arc::default())).await));
+    assert_eq!(server.arrived()[3].body.len(), FIRST, "as much as before goes with the creation");
+}
+
+#[tokio::test]
 async fn an_empty_file_is_complete_when_it_is_created() {
     let server = Server::start([offers("creation"), created()]).await;
     let notes = Arc::new(Notes::default());
