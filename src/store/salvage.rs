@@ -105,6 +105,10 @@ async fn copy_all(old: &mut SqliteConnection, new: &mut SqliteConnection) -> Res
     let expected = sqlx::query("SELECT sum(n) AS n FROM counts").fetch_one(&mut *old).await.ok();
     let expected = expected.and_then(|row| row.try_get::<i64, _>("n").ok()).and_then(|n| u64::try_from(n).ok());
     let entries = copy_entries(old, new, &lanes).await?;
+    // A file whose entry was lost is still in its folder: to the next look it is new.
+    sqlx::query("DELETE FROM watched WHERE entry IS NOT NULL AND entry NOT IN (SELECT id FROM entries)")
+        .execute(&mut *new)
+        .await?;
     for table in ["dependencies", "former_keys"] {
         for record in small_table(old, table).await {
             // What belongs to an entry that was lost is refused.

@@ -152,3 +152,34 @@ async fn files_are_salvaged_with_their_entries() {
     assert_eq!(fixture.store.spool_bytes().await.unwrap(), 1000 * rows as u64);
     assert_eq!(number(&mut peek, "SELECT count(*) FROM files WHERE seq NOT IN (SELECT seq FROM entries)").await, 0);
 }
+
+#[tokio::test]
+async fn a_watched_file_whose_entry_was_lost_in_a_damaged_database_is_known_no_more() {
+    let fixture = Fixture::new().await;
+    let watch = super::watched::watching(&fixture.store).await;
+    for tag in 1..=3 {
+        fixture.put(super::watched::carries(&watch, tag, 10)).await;
+    }
+    let acked = fixture.store.watched(watch.id).await.unwrap().remove(0);
+    let id = acked.entry.unwrap();
+    assert!(fixture.claim(id).await);
+    fixture.settle(id, super::acked()).await;
+    let entries = (0..1000).map(|n| NewEntry { payload: sealed(600), ..every(&n.to_string()) }).collect();
+    fixture.store.enqueue(entries, LIMIT, NOW).await.unwrap();
+    let lost = fixture.store.watched(watch.id).await.unwrap().remove(1);
+    let mut peek = fixture.peek().await;
+    // As if it had been on a page that cannot be read.
+    sqlx::query("DELETE FROM entries WHERE id = ?")
+        .bind(&lost.entry.unwrap().as_bytes()[..])
+        .execute(&mut peek)
+        .await
+        .unwrap();
+    drop(peek);
+    fixture.store.close().await;
+    assert!(super::files::damage(&fixture.path().join("outbox.db"), 17) > 3);
+    let opened = Store::open(fixture.path(), NOW).await.unwrap();
+    assert!(opened.salvaged.is_some(), "the damage was not seen");
+    let known = opened.store.watched(watch.id).await.unwrap();
+    assert!(known.iter().any(|file| file.tag == acked.tag && file.acked), "what was delivered is known: {known:?}");
+    assert!(!known.iter().any(|file| file.tag == lost.tag), "what was lost comes again: {known:?}");
+}

@@ -26,7 +26,7 @@ fn mark(bytes: u64) -> Mark {
     Mark { file: u64::MAX - bytes, bytes, modified: -5, changed: i64::MAX }
 }
 
-fn carries(watch: &WatchRow, tag: u8, bytes: u64) -> NewEntry {
+pub(super) fn carries(watch: &WatchRow, tag: u8, bytes: u64) -> NewEntry {
     let watched = NewWatched {
         watch: watch.id,
         said: watch.sealed.clone().into(),
@@ -36,7 +36,7 @@ fn carries(watch: &WatchRow, tag: u8, bytes: u64) -> NewEntry {
     NewEntry { watched: Some(watched), ..latest(&tag.to_string()) }
 }
 
-async fn watching(store: &Store) -> WatchRow {
+pub(super) async fn watching(store: &Store) -> WatchRow {
     assert!(store.keep_watch_key(key("")).await.unwrap());
     let row = watch("", 1);
     assert!(store.put_watch(row.clone(), false).await.unwrap());
