@@ -12,7 +12,7 @@ use super::{
     watch::{Names, Plan, of_delete, tells_names},
 };
 use crate::{
-    entry::{Action, Mark},
+    entry::{Action, Mark, Queue},
     error::{Error, Result},
     store::{NewWatched, Watched},
     wake::Wake,
@@ -20,8 +20,6 @@ use crate::{
 
 /// What a form or an upload calls the path of a file below the watched folder.
 const PATH: &str = "path";
-/// Deletes of one commit.
-const DELETES: usize = 256;
 
 /// A file of a watched folder, open.
 pub(crate) struct FoundFile {
@@ -76,6 +74,8 @@ impl Outbox {
             name: Some(name.to_owned()),
             content_type: Some(plan.sealed.content_type.clone()),
             key: Some(key(&tag)),
+            // Whatever the endpoint does with what pages enqueue: of a file only its newest content matters.
+            queue: Some(Queue::Latest),
             params: plan.sealed.params.clone(),
             ..FileOptions::default()
         };
@@ -89,7 +89,7 @@ impl Outbox {
         Ok(Watched { tag, mark, hash: plan.hash(&sha256), entry: Some(receipt.id), acked: false })
     }
 
-    /// These are gone: their lanes are deleted where the endpoint knows how, and they are forgotten in the same commit.
+    /// These are gone: their lanes are deleted where the endpoint knows how, and they are forgotten, all in one commit or none.
     ///
     /// # Errors
     /// As [`Outbox::enqueue`]; `signed_out` when the watch's account is not the current one.
@@ -101,25 +101,23 @@ impl Outbox {
             return store.note_watched(plan.id, Vec::new(), tags.to_vec()).await;
         }
         let params = of_delete(endpoint, &plan.sealed.params);
-        for tags in tags.chunks(DELETES) {
-            let master = self.master_key(&account).await?;
-            let mut entries = Vec::with_capacity(tags.len());
-            for tag in tags {
-                let options = EnqueueOptions {
-                    key: Some(key(tag)),
-                    params: params.clone(),
-                    action: Some(Action::Delete),
-                    ..EnqueueOptions::default()
-                };
-                let item = NewItem::new(plan.kind.as_str(), Payload::json(&())?, options);
-                let mut entry = self.checked(item)?.sealed(&master, &account, false);
-                entry.watched =
-                    Some(NewWatched { watch: plan.id, said: Arc::clone(&plan.stamp), tag: *tag, file: None });
-                entries.push(entry);
-            }
-            store.enqueue(entries, settings.limits.entries, self.now()).await?;
-            self.wake(Wake::Enqueued).await;
+        let master = self.master_key(&account).await?;
+        let mut entries = Vec::with_capacity(tags.len());
+        for tag in tags {
+            let options = EnqueueOptions {
+                key: Some(key(tag)),
+                queue: Some(Queue::Latest),
+                params: params.clone(),
+                action: Some(Action::Delete),
+                ..EnqueueOptions::default()
+            };
+            let item = NewItem::new(plan.kind.as_str(), Payload::json(&())?, options);
+            let mut entry = self.checked(item)?.sealed(&master, &account, false);
+            entry.watched = Some(NewWatched { watch: plan.id, said: Arc::clone(&plan.stamp), tag: *tag, file: None });
+            entries.push(entry);
         }
+        store.enqueue(entries, settings.limits.entries, self.now()).await?;
+        self.wake(Wake::Enqueued).await;
         Ok(())
     }
 

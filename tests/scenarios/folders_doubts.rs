@@ -82,6 +82,66 @@ async fn files_for_which_there_is_no_room_keep_no_other_out() {
     bench.stop().await;
 }
 
+/// A folder of 40 files that the server has, at a queue that takes three entries and a server that takes none.
+async fn full() -> Bench {
+    let mut bench = Bench::new().await;
+    for number in 0..40 {
+        bench.write(&format!("{number}.txt"), &number.to_string());
+    }
+    bench.watch(options("doc")).await;
+    bench.until_the_same().await;
+    bench.device().until_counted(|counts| counts.acked == 40).await;
+    bench.stop().await;
+    bench.config["limits"] = json!({ "entries": 3 });
+    bench.start(SystemWatcher).await;
+    bench.until(|watch| watch.state == WatchState::Watching).await;
+    let rule = bench.backend.misbehave(Rule::hold());
+    for number in 0..40 {
+        fs::remove_file(bench.path(&format!("{number}.txt"))).unwrap();
+    }
+    let blocked = bench.until(|watch| watch.why.as_ref().is_some_and(|why| why.contains("limit is 3"))).await;
+    assert_eq!(blocked.files, 37, "what is enqueued is known no more");
+    bench.backend.wait_until(|world| world.held(rule) > 0).await;
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletes_for_which_there_is_no_room_are_sent_as_room_comes() {
+    let mut bench = full().await;
+    bench.backend.behave();
+    bench.until_the_same().await;
+    bench.until(|watch| watch.why.is_none() && watch.files == 0).await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_comes_back_while_its_delete_waits_is_uploaded_again() {
+    let mut bench = full().await;
+    for number in 0..40 {
+        bench.write(&format!("{number}.txt"), &number.to_string());
+    }
+    bench.backend.behave();
+    bench.until(|watch| watch.why.is_none() && watch.files == 40).await;
+    bench.until_the_same().await;
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_content_of_a_file_takes_the_place_of_one_that_was_refused_whatever_the_endpoint_queues() {
+    let mut bench = Bench::new().await;
+    bench.stop().await;
+    bench.config["endpoints"]["posted"] = json!({ "method": "POST", "url": "/docs", "body": "multipart" });
+    bench.start(SystemWatcher).await;
+    bench.backend.misbehave(Rule::status(422).times(1));
+    bench.write("a.txt", "refused");
+    bench.watch(options("posted")).await;
+    bench.device().until_counted(|counts| counts.failed == 1).await;
+    bench.write("a.txt", "good");
+    bench.until_the_same().await;
+    bench.device().until_counted(|counts| counts.failed == 0 && counts.acked == 1).await;
+    bench.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_is_made_anew_is_told_of_at_once() {
     let mut bench = Bench::new().await;

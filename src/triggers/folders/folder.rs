@@ -30,18 +30,24 @@ use crate::{
 
 /// Files that are enqueued side by side: their rows share a commit.
 const AT_ONCE: usize = 8;
+/// Files whose deletes are enqueued in one commit.
+const DELETES: usize = 256;
 /// A look that takes long is taken less often: at most this part of the time.
 const PART: u32 = 10;
 
 /// Follows it until it is aborted.
 pub(super) async fn follow(parts: Parts, plan: Plan) {
-    let known = match parts.outbox.watched(&plan).await {
-        Ok(known) => known,
-        Err(error) => return parts.outbox.post_watch(&plan, WatchState::Waiting, Some(error.to_string())),
-    };
     let timing = &parts.timing;
     let patience =
         Patience { quiet: Duration::from_millis(timing.quiet_ms), longest: Duration::from_millis(timing.scan_ms) };
+    let known = loop {
+        match parts.outbox.watched(&plan).await {
+            Ok(known) => break known,
+            Err(Error::Closed) => return,
+            Err(error) => parts.outbox.post_watch(&plan, WatchState::Waiting, Some(error.to_string())),
+        }
+        parts.clock.sleep_until(parts.clock.now() + patience.longest).await;
+    };
     let wanted = Arc::new(Wanted::new(&plan));
     let folder = Folder {
         looks: Looks::new(known, patience),
@@ -114,20 +120,24 @@ impl Folder {
             let began = clock.now();
             if began >= self.retried + self.patience.longest {
                 self.retried = began;
-                self.looks.try_refused_again();
+                self.looks.try_again();
                 self.retry_hints();
             }
             let was_there = self.stayed;
             let again = match self.look().await {
                 Ok(again) => again,
                 Err(Error::Closed) => return,
-                Err(error) => {
+                Err(error) if is_of_the_folder(&error) => {
                     self.hints = None;
                     (self.stayed, self.missed) = (false, true);
                     let (state, why) = (WatchState::Missing, missing(&error));
                     self.parts.outbox.post_watch(&self.plan, state, Some(why));
                     // It may be on the way to being another one, as when a build makes it anew.
                     was_there.then(|| clock.now() + self.patience.quiet)
+                }
+                Err(error) => {
+                    self.post(Some(error.to_string()), &[], 0);
+                    None
                 }
             };
             let now = clock.now();
@@ -190,17 +200,40 @@ impl Folder {
         let mut why = self.enqueue(&folder, ready).await?;
         let (gone, mut dropped) = if keeps { (gone, dropped) } else { (Vec::new(), [dropped, gone].concat()) };
         if !keeps {
-            dropped.extend(self.take(&folder, delivered, &mut notes).await?);
+            dropped.extend(self.take(&folder, delivered).await?);
         }
         self.parts.outbox.note_watched(&self.plan, Vec::new(), dropped.clone()).await?;
         self.looks.forget(&dropped);
-        match self.parts.outbox.delete_watched(&self.plan, &gone).await {
-            Ok(()) => self.looks.forget(&gone),
-            Err(error) => why = Some(blocked(error)?),
-        }
+        why = self.delete(&gone).await?.or(why);
         self.blocked = why.is_some();
+        if self.looks.stuck() > 0 {
+            notes.push("a file that was delivered could not be deleted or moved yet");
+        }
         self.post(why, &notes, unnamed);
-        Ok(if put_back { Some(now) } else { again })
+        // What is put back must settle like anything that comes.
+        Ok(if put_back { Some(now + self.patience.quiet) } else { again })
+    }
+
+    /// Enqueues what it takes to delete these from the server, and forgets each as soon as that is saved. Answers why not all of them could be.
+    async fn delete(&mut self, gone: &[Tag]) -> Result<Option<String>> {
+        for tags in gone.chunks(DELETES) {
+            let (mut parts, mut why) = (vec![tags], None);
+            while let Some(tags) = parts.pop() {
+                match self.parts.outbox.delete_watched(&self.plan, tags).await {
+                    Ok(()) => self.looks.forget(tags),
+                    // There may be room for some, or they take the place of what waits.
+                    Err(Error::QuotaReached { .. }) if tags.len() > 1 => {
+                        let (first, second) = tags.split_at(tags.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    Err(error) => why = Some(blocked(error)?),
+                }
+            }
+            if why.is_some() {
+                return Ok(why);
+            }
+        }
+        Ok(None)
     }
 
     /// Has the system tell of changes in the folder that is there now.
@@ -242,11 +275,13 @@ impl Folder {
             if listing.incomplete {
                 notes.push("a folder in it cannot be read, so nothing that is missing counts as deleted");
             }
-            let mut put_back = !left.is_empty();
+            let mut put_back = false;
             for path in &left {
-                if let Err(error) = folder.put_back(path) {
-                    put_back = false;
-                    tracing::warn!(code = error.code(), "a file that a kill left behind could not be put back yet");
+                match folder.put_back(path) {
+                    Ok(any) => put_back |= any,
+                    Err(error) => {
+                        tracing::warn!(code = error.code(), "a file that a kill left behind could not be put back yet");
+                    }
                 }
             }
             let seen = |(path, mark): (String, Mark)| Seen { tag: plan.tag(&path), mark, path };
@@ -324,12 +359,7 @@ impl Folder {
     }
 
     /// Deletes or moves what the server has. Answers what is not there any more.
-    async fn take(
-        &self,
-        folder: &Arc<Opened>,
-        delivered: Vec<Seen>,
-        notes: &mut Vec<&'static str>,
-    ) -> Result<Vec<Tag>> {
+    async fn take(&mut self, folder: &Arc<Opened>, delivered: Vec<Seen>) -> Result<Vec<Tag>> {
         let mut taken = Vec::new();
         for Seen { path, tag, mark } in delivered {
             let Some(hash) = self.looks.known(&tag).map(|known| known.hash) else { continue };
@@ -345,7 +375,7 @@ impl Folder {
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) => {
                     tracing::warn!(code = error.code(), watch = %self.plan.id, "a file that was delivered could not be taken away yet");
-                    notes.push("a file that was delivered could not be deleted or moved yet");
+                    self.looks.stick(tag);
                 }
             }
         }
@@ -375,6 +405,11 @@ fn blocked(error: Error) -> Result<String> {
         Error::Closed => Err(Error::Closed),
         error => Ok(error.to_string()),
     }
+}
+
+/// Whether it says something of the folder. Otherwise the database or the keychain failed, and the folder is where it was.
+fn is_of_the_folder(error: &Error) -> bool {
+    matches!(error, Error::Io { .. } | Error::PathNotAllowed(_) | Error::WrongState(_) | Error::InvalidArgument(_))
 }
 
 /// Why there is nothing to look at, in words without a name.

@@ -60,6 +60,8 @@ pub(super) struct Looks {
     absent: HashMap<Tag, Duration>,
     /// As it is, it cannot be read or sent.
     refused: HashMap<Tag, Mark>,
+    /// The server has them, and they cannot be taken away for now: somebody has them open, or it is not allowed.
+    stuck: HashSet<Tag>,
     patience: Patience,
 }
 
@@ -76,6 +78,7 @@ impl Looks {
             moving: HashMap::new(),
             absent: HashMap::new(),
             refused: HashMap::new(),
+            stuck: HashSet::new(),
             patience,
         };
         looks.learn(known);
@@ -104,9 +107,19 @@ impl Looks {
         self.refused.len()
     }
 
-    /// What could not be read may be by now.
-    pub(super) fn try_refused_again(&mut self) {
+    /// What could not be read, or taken away, may be by now.
+    pub(super) fn try_again(&mut self) {
         self.refused.clear();
+        self.stuck.clear();
+    }
+
+    /// It could not be taken away: not tried at every look.
+    pub(super) fn stick(&mut self, tag: Tag) {
+        self.stuck.insert(tag);
+    }
+
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck.len()
     }
 
     pub(super) fn look(&mut self, sight: Sight, now: Duration) -> Work {
@@ -114,13 +127,14 @@ impl Looks {
         let there: HashSet<Tag> = sight.files.iter().map(|seen| seen.tag).collect();
         self.moving.retain(|tag, _| there.contains(tag));
         self.refused.retain(|tag, _| there.contains(tag));
+        self.stuck.retain(|tag| there.contains(tag));
         self.absent.retain(|tag, _| self.known.contains_key(tag));
         for seen in sight.files {
             self.absent.remove(&seen.tag);
             match self.known.get(&seen.tag) {
                 Some(known) if known.mark == seen.mark => {
                     self.moving.remove(&seen.tag);
-                    if known.acked {
+                    if known.acked && !self.stuck.contains(&seen.tag) {
                         work.delivered.push(seen);
                     }
                 }

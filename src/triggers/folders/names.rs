@@ -36,6 +36,13 @@ const BEGINNINGS: [&str; 3] = [".", "~$", "~wrl"];
 /// What desktops leave in folders.
 const DESKTOPS: [&str; 2] = ["thumbs.db", "desktop.ini"];
 
+/// Systems on which one folder answers to its name in capitals and in small letters.
+const ANY_CASE: bool = cfg!(any(windows, target_vendor = "apple"));
+
+fn is_same_name(one: &str, other: &str, any_case: bool) -> bool {
+    one == other || any_case && one.to_lowercase() == other.to_lowercase()
+}
+
 /// Whether a name is hidden, or one that programs give while they write.
 pub(super) fn is_temporary(name: &str) -> bool {
     let name = name.to_lowercase();
@@ -80,7 +87,7 @@ impl Wanted {
 
     /// Whether a folder of that path below the watched one is looked into.
     pub(super) fn folder(&self, path: &str) -> bool {
-        !is_temporary(last(path)) && self.move_to.as_deref() != Some(path)
+        !is_temporary(last(path)) && !self.move_to.as_deref().is_some_and(|target| is_same_name(target, path, ANY_CASE))
     }
 
     /// Whether a file of that path is uploaded.
@@ -159,6 +166,13 @@ mod tests {
             assert_eq!(some.file(path), wanted, "{path}");
         }
         assert!(!some.folder("done") && some.folder("deep/done"), "only the one that files are moved into");
+    }
+
+    #[test]
+    fn where_names_are_the_same_in_capitals_a_folder_is_the_one_that_files_are_moved_into_in_capitals_too() {
+        assert!(is_same_name("Done", "Done", false) && is_same_name("Done", "done", true));
+        assert!(is_same_name("ÜBER", "über", true) && !is_same_name("Done", "done", false));
+        assert!(!is_same_name("Done", "deep/Done", true) && !is_same_name("Done", "Done2", true));
     }
 
     #[test]

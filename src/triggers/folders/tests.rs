@@ -130,11 +130,27 @@ fn what_cannot_be_sent_is_tried_again_when_it_changed_or_when_it_is_time() {
     assert_eq!((ready(&mut looks, 1, 10), looks.refused()), (0, 1));
     assert_eq!(ready(&mut looks, 2, 20), 1, "it is another one");
     looks.refuse([1; 32], seen(1, 2).mark);
-    looks.try_refused_again();
+    looks.try_again();
     assert_eq!(ready(&mut looks, 2, 30), 1);
     looks.refuse([1; 32], seen(1, 2).mark);
     looks.look(sight(&[]), at(40));
     assert_eq!(looks.refused(), 0, "it is not there any more");
+}
+
+#[test]
+fn what_cannot_be_taken_away_is_tried_again_only_when_it_is_time() {
+    let mut looks =
+        Looks::new(vec![Watched { acked: true, ..known(1, 1) }, Watched { acked: true, ..known(2, 1) }], PATIENCE);
+    let both = || sight(&[seen(1, 1), seen(2, 1)]);
+    assert_eq!(looks.look(both(), at(0)).delivered.len(), 2);
+    looks.stick(seen(1, 1).tag);
+    let delivered = looks.look(both(), at(1)).delivered;
+    assert_eq!((delivered.len(), delivered[0].tag, looks.stuck()), (1, seen(2, 1).tag, 1));
+    looks.look(sight(&[seen(2, 1)]), at(2));
+    assert_eq!(looks.stuck(), 0, "it went by itself");
+    looks.stick(seen(2, 1).tag);
+    looks.try_again();
+    assert_eq!(looks.look(both(), at(3)).delivered.len(), 2);
 }
 
 #[test]
