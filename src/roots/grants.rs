@@ -78,6 +78,10 @@ impl Grants {
 }
 
 impl Grant {
+    pub(super) fn is_by_app(&self) -> bool {
+        self.by_app
+    }
+
     /// The way there, from the top of the file system: its folder is looked up once, links and all, and is that folder from then on.
     pub(super) fn place(&self) -> Result<Place> {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);

@@ -135,9 +135,10 @@ impl Shared {
         Ok(place)
     }
 
-    /// The same for a folder, and whether everything in it is allowed with it.
+    /// The same for a folder, and whether everything in it is allowed with it. One that was dropped is not: nobody meant all that is in it, nor
+    /// for how long.
     fn folder_at(&self, path: &Path) -> Result<(Place, bool)> {
-        let (place, whole) = match self.grants.get(path) {
+        let (place, whole) = match self.grants.get(path).filter(|grant| grant.is_by_app()) {
             Some(grant) => (grant.place()?, true),
             None => (self.patterns.folder(path).ok_or_else(outside)?, false),
         };

@@ -129,6 +129,10 @@ fn one_path_is_allowed_by_rust_and_by_a_drop_and_no_other() {
     assert_eq!(code(&home, roots.open_file(&c)), "path_not_allowed");
     // A folder was dropped, but nothing that is in it.
     assert_eq!(code(&home, roots.open_file(&home.text("outside"))), "path_not_allowed");
+    assert_eq!(code(&home, roots.open_folder(&home.text("outside")).map(drop)), "path_not_allowed");
+    roots.allow(&home.path("outside")).unwrap();
+    roots.dropped(&[home.path("outside")]);
+    roots.open_folder(&home.text("outside")).map(drop).unwrap();
     for wrong in ["relative", "/a/../b", ""] {
         assert_eq!(code(&home, roots.allow(Path::new(wrong))), "invalid_argument", "{wrong}");
     }
