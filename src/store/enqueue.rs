@@ -25,15 +25,16 @@ const CHUNK: usize = 256;
 /// Ids per question.
 const IDS: usize = 500;
 
-/// Refuses what is sealed under a key that is gone, and a batch that was inserted without a look at the quota before.
-/// Temporary: belongs to the write connection.
+/// Refuses what is sealed under a key that is gone, unless the account has that key: several may share one, and one may be given again.
+/// Refuses a batch that was inserted without a look at the quota before. Temporary: belongs to the write connection.
 const SET_UP: &str = "
-CREATE TEMP VIEW sealed_under AS SELECT NULL AS key_id;
+CREATE TEMP VIEW sealed_under AS SELECT NULL AS account, NULL AS key_id;
 CREATE TEMP TRIGGER sealed_under_insert INSTEAD OF INSERT ON sealed_under BEGIN
-    SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id;
+    SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id
+        AND NOT EXISTS (SELECT 1 FROM keys k WHERE k.account = NEW.account AND k.key_id = NEW.key_id);
 END;
 CREATE TEMP TRIGGER payloads_sealed_anew BEFORE UPDATE OF key_id ON main.payloads BEGIN
-    SELECT RAISE(ABORT, 'signed out') FROM gone_keys WHERE key_id = NEW.key_id;
+    INSERT INTO sealed_under (account, key_id) SELECT account, NEW.key_id FROM entries WHERE seq = NEW.seq;
 END;
 CREATE TEMP VIEW quota AS SELECT NULL AS account, NULL AS most;
 CREATE TEMP TRIGGER quota_insert INSTEAD OF INSERT ON quota BEGIN
@@ -466,8 +467,8 @@ fn push_payloads(batch: &mut Batch, inserts: &[Insert<'_>]) {
         batch.bind(payload.params.clone()).bind(payload.body.clone());
     }
     batch.bind_nothing((all - inserts.len()) * WIDTH);
-    batch.push("INSERT INTO temp.sealed_under (key_id) VALUES (?)");
-    batch.bind(entry.payload.key_id.to_vec());
+    batch.push("INSERT INTO temp.sealed_under (account, key_id) VALUES (?, ?)");
+    batch.bind(entry.account.clone()).bind(entry.payload.key_id.to_vec());
     let replaces = entry.queue == Queue::Latest && inserts.iter().any(|insert| insert.entry.key.is_some());
     if replaces && inserts.len() > 1 {
         // Replaced by another one of this very batch, before they had a payload that could go.

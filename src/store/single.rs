@@ -9,7 +9,7 @@ CREATE TEMP VIEW enqueuing AS SELECT NULL AS id, NULL AS account, NULL AS kind, 
     NULL AS device, NULL AS action, NULL AS payload_version, NULL AS now, NULL AS generation, NULL AS key_id, NULL AS wrapped_key,
     NULL AS digest, NULL AS params, NULL AS body, NULL AS most;
 CREATE TEMP TRIGGER enqueuing_insert INSTEAD OF INSERT ON enqueuing BEGIN
-    INSERT INTO sealed_under (key_id) VALUES (NEW.key_id);
+    INSERT INTO sealed_under (account, key_id) VALUES (NEW.account, NEW.key_id);
     INSERT INTO lanes (account, kind, key, touched_at) SELECT NEW.account, NEW.kind, NEW.key, NEW.now WHERE NEW.key IS NOT NULL
         ON CONFLICT DO NOTHING;
     INSERT INTO entries (id, account, kind, key, queue, content_type, bytes, device, created_at, updated_at, action, payload_version,

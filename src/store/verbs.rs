@@ -264,9 +264,6 @@ pub(super) fn set(batch: &mut Batch, setting: &Setting) {
                  ON CONFLICT (account, key_id) DO UPDATE SET current = 1",
             );
             batch.bind(account.clone()).bind(key_id.to_vec()).bind(*now);
-            // It is back: the app gave it again, or the keychain was restored.
-            batch.push("DELETE FROM gone_keys WHERE key_id = ?");
-            batch.bind(key_id.to_vec());
         }
         Setting::Left(account) => leave::left(batch, account),
         Setting::KeyIsGone(account) => {

@@ -245,8 +245,8 @@ fn push_key(batch: &mut Batch, key: &WatchKey) -> usize {
     batch.bind(key.account.clone()).bind_id(key.id).bind(key.key_id.to_vec()).bind(key.wrapped_key.clone());
     batch.bind(key.account.clone());
     // Another process has signed the account out, and its key is worth nothing.
-    batch.push("INSERT INTO temp.sealed_under (key_id) VALUES (?)");
-    batch.bind(key.key_id.to_vec());
+    batch.push("INSERT INTO temp.sealed_under (account, key_id) VALUES (?, ?)");
+    batch.bind(key.account.clone()).bind(key.key_id.to_vec());
     number
 }
 

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use serde_json::json;
 use tauri_plugin_storage_sync::{
     AppKey, InsecureKeyFile, KeyState, Moved, Passphrase, State, WaitingFor,
-    testing::{keychain::KeySource, outbox::EnqueueOptions, outbox::Payload, triggers::Triggers},
+    testing::{
+        keychain::{KeySource, testing::MemoryKeys},
+        outbox::{EnqueueOptions, Leftover, Payload},
+        triggers::Triggers,
+    },
 };
+use uuid::Uuid;
 
-use crate::support::{Setup, backend, impatient};
+use crate::support::{Device, Setup, backend, impatient};
 
 /// With that source in place of the keychain.
 fn with(mut setup: Setup, source: impl KeySource) -> Setup {
@@ -79,5 +84,66 @@ async fn a_change_of_source_keeps_what_was_queued_under_the_old_one() {
     let device = with(Setup::new(folder.path(), impatient(&backend)), new).start().await;
     let third = device.enqueue("note", None, json!({ "n": 3 })).await;
     device.acked(third).await;
+    device.stop().await;
+}
+
+/// As where an app gives the same key for everybody, or takes over one that was everybody's.
+fn shared_by_ann_and_bob() -> MemoryKeys {
+    let keys = MemoryKeys::new();
+    for account in ["ann", "bob"] {
+        keys.put(account, Some(vec![7; 32]));
+    }
+    keys
+}
+
+async fn enqueued_as(device: &Device, account: &str) -> Uuid {
+    device.outbox.set_account(account).await.unwrap();
+    device.enqueue("note", None, json!({ "by": account })).await
+}
+
+#[tokio::test]
+async fn a_key_that_two_accounts_share_is_the_others_still_when_one_of_them_is_signed_out() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), shared_by_ann_and_bob());
+    let setup = || Setup::new(folder.path(), impatient(&backend)).keys(&keys);
+    for knows_bob in [false, true] {
+        keys.put("ann", Some(vec![7; 32]));
+        let device = setup().start().await;
+        device.outbox.pause().await.unwrap();
+        if knows_bob {
+            enqueued_as(&device, "bob").await;
+        }
+        enqueued_as(&device, "ann").await;
+        assert!(device.outbox.sign_out(Leftover::Discard, None, |_| {}).await.unwrap().finished);
+        let first = enqueued_as(&device, "bob").await;
+        device.stop().await;
+
+        let device = setup().start().await;
+        let second = enqueued_as(&device, "bob").await;
+        device.outbox.resume().await.unwrap();
+        for id in [first, second] {
+            device.acked(id).await;
+        }
+        device.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_two_accounts_share_is_the_others_still_when_one_of_them_rotates_its_own() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), shared_by_ann_and_bob());
+    let setup = || Setup::new(folder.path(), impatient(&backend)).keys(&keys);
+    let device = setup().start().await;
+    device.outbox.pause().await.unwrap();
+    let mut ids = vec![enqueued_as(&device, "bob").await];
+    enqueued_as(&device, "ann").await;
+    assert!(device.outbox.rotate_key().await.unwrap().finished);
+    ids.push(enqueued_as(&device, "bob").await);
+    device.stop().await;
+
+    let device = setup().start().await;
+    ids.push(enqueued_as(&device, "bob").await);
+    device.outbox.resume().await.unwrap();
+    for id in ids {
+        device.acked(id).await;
+    }
     device.stop().await;
 }

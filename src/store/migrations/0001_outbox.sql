@@ -27,7 +27,7 @@ CREATE TABLE leaving (
 ) STRICT, WITHOUT ROWID;
 
 -- Keys of accounts that left, and those that a rotation is done with. Another process may still have one in memory: nothing is written under
--- it any more.
+-- it any more for an account that does not have it (again, or in common with the one that left), which `keys` says.
 CREATE TABLE gone_keys (key_id BLOB PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Where an account has had credentials that only the app can give: without them nothing of it is sent there. Never the credentials.

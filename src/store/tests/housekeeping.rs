@@ -136,6 +136,35 @@ async fn a_key_that_was_made_while_its_account_was_leaving_goes_with_it() {
 }
 
 #[tokio::test]
+async fn a_key_that_two_accounts_share_is_gone_for_the_one_that_left_alone() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
+    let enqueue = async |account: &str, entry: NewEntry| {
+        let mut entry = NewEntry { account: account.into(), ..entry };
+        entry.payload.key_id = [1; 16];
+        store.enqueue(vec![entry], 100, NOW).await
+    };
+    for account in ["ann", "bob"] {
+        store.keep_key(account, [1; 16], NOW).await.unwrap();
+    }
+    store.leave("ann", true, true, NOW).await.unwrap();
+    store.key_is_gone("ann").await.unwrap();
+    store.left("ann").await.unwrap();
+    for entry in [latest("a"), NewEntry { chosen_id: true, ..latest("b") }] {
+        let late = enqueue("ann", entry.clone()).await;
+        assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
+        assert!(enqueue("bob", NewEntry { id: Uuid::now_v7(), ..entry }).await.is_ok());
+    }
+    // That he has it, also from now on only, is no reason to write under it for her.
+    store.keep_key("bob", [1; 16], NOW).await.unwrap();
+    let late = enqueue("ann", latest("a")).await;
+    assert!(matches!(late, Err(Error::SignedOut)), "{late:?}");
+    // She was given it again.
+    store.keep_key("ann", [1; 16], NOW).await.unwrap();
+    enqueue("ann", latest("a")).await.unwrap();
+}
+
+#[tokio::test]
 async fn nothing_is_sealed_anew_under_a_key_that_is_gone() {
     let fixture = Fixture::new().await;
     let store = &fixture.store;
