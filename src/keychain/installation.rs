@@ -27,18 +27,17 @@ impl Installation {
         Self { folder: folder.to_owned() }
     }
 
-    /// None as long as no key was kept for it, and when the file is damaged: under which names its keys are is not known then.
+    /// None as long as no key was kept for it. A damaged file is none of that: there are keys, and under which names is not known, so nobody
+    /// may take one for missing or for deleted.
     pub(super) fn id(&self) -> Result<Option<String>, SourceError> {
-        Ok(self.read()?.filter(|id| is_id(id)))
+        self.read()?.map(|id| if is_id(&id) { Ok(id) } else { Err(damaged()) }).transpose()
     }
 
     /// Made when the first key is kept, before that: what the key is found by again is on the disk first. A damaged file is left as it is:
     /// under another id the keys that there are would never be found again.
     pub(super) fn made(&self) -> Result<String, SourceError> {
-        match self.read()? {
-            Some(id) if is_id(&id) => return Ok(id),
-            Some(_) => return Err(damaged()),
-            None => {}
+        if let Some(id) = self.id()? {
+            return Ok(id);
         }
         let mut bytes = [0; LENGTH / 2];
         getrandom::fill(&mut bytes).map_err(|error| SourceError::Unavailable(format!("no random bytes: {error}")))?;
@@ -110,9 +109,9 @@ mod tests {
         let (installation, path) = (Installation::of(folder.path()), folder.path().join(FILE));
         for damaged in [&b""[..], b"0123456789abcdef", &[0; LENGTH], &[0xff; LENGTH], &[b'0'; LENGTH + 1]] {
             fs::write(&path, damaged).unwrap();
-            assert_eq!(installation.id(), Ok(None), "{damaged:?}");
-            let refused = installation.made().unwrap_err();
-            assert!(refused.to_string().contains("backup"), "{refused}");
+            for refused in [installation.id().unwrap_err(), installation.made().unwrap_err()] {
+                assert!(refused.to_string().contains("backup"), "{refused}");
+            }
             assert_eq!(fs::read(&path).unwrap(), damaged);
         }
         fs::remove_file(&path).unwrap();

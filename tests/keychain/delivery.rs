@@ -166,18 +166,24 @@ fn a_queue_that_does_not_know_which_items_are_its_own_waits_and_makes_no_key_unt
             let file = queue.join("installation");
             let written = std::fs::read(&file).unwrap();
             let key = session.look_up_any(SERVICE);
-            for damaged in [None, Some(vec![0; written.len()])] {
+            for (damaged, state, code) in [
+                (None, KeyState::Missing, "key_missing"),
+                (Some(vec![0; written.len()]), KeyState::Unavailable, "keychain_unavailable"),
+            ] {
                 match &damaged {
                     None => std::fs::remove_file(&file).unwrap(),
                     Some(bytes) => std::fs::write(&file, bytes).unwrap(),
                 }
                 let device = start(&queue, &backend).await;
-                device.until(id, |entry| entry.waiting_for == Some(waits(KeyState::Missing))).await;
-                assert_eq!(refused(&device).await, "key_missing");
+                device.until(id, |entry| entry.waiting_for == Some(waits(state))).await;
+                assert_eq!(refused(&device).await, code);
                 if damaged.is_some() {
-                    // Nor for somebody who has none yet: under another id nothing of the others would be found any more.
+                    // Nothing is given up whose key is only not found.
+                    let reset = device.outbox.reset_encrypted_data(CONFIRM).await.unwrap_err();
+                    assert!(reset.code() == code && reset.to_string().contains("backup"), "{reset}");
+                    // Nor is a key made for somebody who has none yet: under another id nothing of the others would be found any more.
                     device.outbox.set_account("eve").await.unwrap();
-                    assert_eq!(refused(&device).await, "keychain_unavailable");
+                    assert_eq!(refused(&device).await, code);
                     device.outbox.set_account("").await.unwrap();
                 }
                 device.stop().await;
@@ -245,6 +251,35 @@ fn a_key_that_a_locked_keychain_would_not_delete_goes_once_it_is_unlocked() {
         assert_eq!(session.items(SERVICE), 1);
         device.stop().await;
     });
+}
+
+#[test]
+fn a_key_that_is_not_found_by_its_name_is_not_taken_for_deleted_and_goes_once_its_name_is_known_again() {
+    in_session(
+        "delivery::a_key_that_is_not_found_by_its_name_is_not_taken_for_deleted_and_goes_once_its_name_is_known_again",
+        async |session| {
+            let (backend, folder) = (backend().await, folder(&session, "queue"));
+            let _service = session.unlocked_service().await;
+            backend.stop().await;
+            let device = start(&folder, &backend).await;
+            device.outbox.set_account("ada").await.unwrap();
+            device.enqueue("form", Some("a"), json!({})).await;
+            let file = folder.join("installation");
+            let written = std::fs::read(&file).unwrap();
+            std::fs::write(&file, vec![0; written.len()]).unwrap();
+            let done = device.outbox.sign_out(Leftover::Discard, None, |_| {}).await.unwrap();
+            assert!(!done.finished && done.discarded == 1, "{done:?}");
+            device.stop().await;
+            std::fs::write(&file, written).unwrap();
+            assert_eq!(session.items(SERVICE), 1);
+            let device = start(&folder, &backend).await;
+            device.outbox.resume_leaving();
+            let left = async || device.store.leaving().await.unwrap().is_empty();
+            session.until("the key is gone", left).await;
+            assert_eq!(session.items(SERVICE), 0);
+            device.stop().await;
+        },
+    );
 }
 
 #[test]
