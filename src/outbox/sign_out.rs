@@ -100,9 +100,10 @@ impl Outbox {
         if discards {
             store.leave(&account, true, true, self.now()).await?;
         } else {
-            store.set_account("").await?;
+            store.leave_account(&account).await?;
         }
-        board.post_account("");
+        // Another process may have made another one the current one. Where that cannot be read, delivery reads it before it goes on.
+        board.post_account(&store.account().await.unwrap_or_default());
         drop(steering);
         self.shared.account.replace("");
         self.shared.watching.changed();

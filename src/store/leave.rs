@@ -150,9 +150,14 @@ pub(super) fn leave(batch: &mut Batch, Leave { account, forget_key, sign_out, no
     if *sign_out {
         batch.push("DELETE FROM signed_in WHERE account = ?");
         batch.bind(account.clone());
-        batch.push("UPDATE meta SET value = '' WHERE name = 'account' AND value = ?");
-        batch.bind(account.clone());
+        unset(batch, account);
     }
+}
+
+/// The current account is none, if it is this one: another process may have set another one.
+pub(super) fn unset(batch: &mut Batch, account: &str) {
+    batch.push("UPDATE meta SET value = '' WHERE name = 'account' AND value = ?");
+    batch.bind(account.to_owned());
 }
 
 /// The newest first: what depends on others goes before those, and no lane has a next one.

@@ -239,6 +239,11 @@ impl Store {
         self.write(Setting::Account(account.to_owned()), Command::Set).await
     }
 
+    /// None is the current account any more, if this one is. Survives a restart.
+    pub async fn leave_account(&self, account: &str) -> Result<()> {
+        self.write(Setting::NoAccount(account.to_owned()), Command::Set).await
+    }
+
     /// Remembers that the account has, or no longer has, credentials of the app's for that origin. Never the credentials.
     pub async fn note_credentials(&self, account: &str, origin: &str, given: bool) -> Result<()> {
         let (account, origin) = (account.to_owned(), origin.to_owned());

@@ -40,6 +40,7 @@ pub(super) struct Pause {
 pub(super) enum Setting {
     Paused(bool),
     Account(String),
+    NoAccount(String),
     Key { account: String, key_id: [u8; 16], now: i64 },
     KeyIsGone(String),
     Left(String),
@@ -256,6 +257,7 @@ pub(super) fn set(batch: &mut Batch, setting: &Setting) {
             batch.push(META);
             batch.bind("account").bind(account.clone());
         }
+        Setting::NoAccount(account) => leave::unset(batch, account),
         Setting::Key { account, key_id, now } => {
             batch.push("UPDATE keys SET current = 0 WHERE account = ? AND key_id <> ?");
             batch.bind(account.clone()).bind(key_id.to_vec());

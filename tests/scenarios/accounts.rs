@@ -243,6 +243,25 @@ async fn what_waits_for_an_entry_is_told_that_another_account_is_the_current_one
     device.stop().await;
 }
 
+#[tokio::test]
+async fn a_sign_out_leaves_the_account_that_another_process_has_made_the_current_one() {
+    let (backend, folder, keys) = (backend().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let setup = || Setup::new(folder.path(), impatient(&backend)).keys(&keys);
+    let (owner, second) = (setup().start().await, setup().open().await);
+    for leftover in [Leftover::Keep, Leftover::Discard] {
+        owner.outbox.set_account("ada").await.unwrap();
+        second.outbox.set_account("eve").await.unwrap();
+        let done = owner.outbox.sign_out(leftover, None, |_| {}).await.unwrap();
+        assert_eq!(done.account, "ada");
+        assert_eq!(owner.outbox.status().await.unwrap().account, "", "here nobody is signed in");
+        assert_eq!(owner.store.account().await.unwrap(), "eve", "{leftover:?}");
+        let id = second.enqueue("note", None, json!({ "by": "eve" })).await;
+        second.until_read(id, |entry| entry.state == State::Acked).await;
+    }
+    second.stop().await;
+    owner.stop().await;
+}
+
 /// What happens next in [`whoever_signs_in_and_out_everything_is_sent_once_and_in_its_own_name`].
 async fn step(device: &Device, backend: &Backend, dice: &mut u64, promised: &mut BTreeMap<Uuid, &'static str>) {
     const USERS: [&str; 3] = ["ada", "eve", "joe"];
