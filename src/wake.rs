@@ -4,7 +4,7 @@ pub(crate) mod file;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Why the engine should look. A wake is a hint: waking for nothing costs a look, missing one costs a slow retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,6 +52,7 @@ pub struct WakeSignal {
 struct Shared {
     pending: Mutex<u32>,
     notify: Notify,
+    keychain: watch::Sender<u64>,
 }
 
 /// The wakes that came since the last look.
@@ -78,8 +79,16 @@ impl Wakes {
 impl WakeSignal {
     /// Never blocks, never fails, may be called from anywhere.
     pub fn wake(&self, wake: Wake) {
+        if wake == Wake::Keychain {
+            self.shared.keychain.send_modify(|times| *times += 1);
+        }
         *self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner) |= wake.bit();
         self.shared.notify.notify_one();
+    }
+
+    /// Rises with every [`Wake::Keychain`], for whoever waits for the keychain beside the one who takes the wakes.
+    pub fn keychain(&self) -> watch::Receiver<u64> {
+        self.shared.keychain.subscribe()
     }
 
     /// Whether nothing has come since the last look.

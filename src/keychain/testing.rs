@@ -37,6 +37,7 @@ struct Inner {
     keys: HashMap<String, Zeroizing<Vec<u8>>>,
     loads: usize,
     stores: usize,
+    forgets: usize,
 }
 
 impl MemoryKeys {
@@ -75,6 +76,11 @@ impl MemoryKeys {
         self.lock().stores
     }
 
+    /// How often it was asked to forget.
+    pub fn forgets(&self) -> usize {
+        self.lock().forgets
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -110,7 +116,9 @@ impl KeySource for MemoryKeys {
     }
 
     fn forget(&self, account: &str) -> Result<(), SourceError> {
-        self.behave(self.lock(), &[Mood::Hanging, Mood::HangingAtStore])?.keys.remove(account);
+        let mut inner = self.lock();
+        inner.forgets += 1;
+        self.behave(inner, &[Mood::Hanging, Mood::HangingAtStore])?.keys.remove(account);
         Ok(())
     }
 }

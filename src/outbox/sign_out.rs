@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Outbox, Parts};
@@ -19,6 +20,9 @@ const UNDER_WAY: Duration = Duration::from_secs(3);
 const CUT_OFF: Duration = Duration::from_secs(5);
 /// How long `flush` may take when no timeout is given.
 const FLUSH: Duration = Duration::from_secs(10);
+/// How long after it was refused the keychain is asked again to delete a key, where nothing tells that it may be open: as long as delivery
+/// waits before it looks again at what it cannot help.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
 /// Files that are removed at once.
 const FILES: u32 = 256;
 /// Of what may have been applied, so many are named.
@@ -182,10 +186,27 @@ impl Outbox {
         }
         let outbox = self.clone();
         tokio::spawn(async move {
-            let mut granted = outbox.parts().keys.granted();
-            while !outbox.finish_all_leaving().await && granted.changed().await.is_ok() {}
+            let Parts { keys, wake, .. } = outbox.parts();
+            // Before the first try: what is told during one is worth another.
+            let (mut granted, mut told) = (keys.granted(), wake.keychain());
+            while !outbox.finish_all_leaving().await {
+                outbox.until_the_keychain_may_be_open(&mut granted, &mut told).await;
+            }
             outbox.shared.resuming.store(false, std::sync::atomic::Ordering::Release);
         });
+    }
+
+    /// Some key was had, somebody says so, or it is long ago. Neither sender goes before this outbox does.
+    async fn until_the_keychain_may_be_open(
+        &self,
+        granted: &mut watch::Receiver<u64>,
+        told: &mut watch::Receiver<u64>,
+    ) {
+        tokio::select! {
+            _ = granted.changed() => {}
+            _ = told.changed() => {}
+            () = self.patience(Some(ASK_AGAIN)) => {}
+        }
     }
 
     /// Answers whether nothing is left to do, or never can be.

@@ -231,17 +231,42 @@ async fn a_keychain_that_is_locked_cannot_keep_entries_alive_and_its_key_goes_on
     let old = keys.key("ada");
     device.outbox.set_account("eve").await.unwrap();
     keys.set(Mood::Open);
-    // The first key that can be had says that others can be dealt with too.
-    device.enqueue("note", None, json!({})).await;
+    device.wake.wake(Wake::Keychain);
     let gone = async {
         while keys.key("ada").is_some() {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the key goes by itself");
+    assert_eq!(keys.key("eve"), None, "nobody had to ask for another one");
     device.outbox.set_account("ada").await.unwrap();
     enqueue().await.unwrap();
     assert_ne!(keys.key("ada"), old);
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_not_deleted_goes_also_where_nobody_says_that_the_keychain_is_open() {
+    let (backend, folder, keys) = (guarded().await, tempfile::tempdir().unwrap(), MemoryKeys::new());
+    let clock = ManualClock::new();
+    let device = Setup::new(folder.path(), config(&backend)).stopped(&clock).keys(&keys).start().await;
+    backend.stop().await;
+    device.outbox.set_account("ada").await.unwrap();
+    device.enqueue("note", None, json!({})).await;
+    keys.set(Mood::Unavailable);
+    assert!(!sign_out(&device, Leftover::Discard).await.finished);
+    let gone = async {
+        // The sign-out itself, and what it has left behind.
+        while keys.forgets() < 2 {
+            tokio::task::yield_now().await;
+        }
+        keys.set(Mood::Open);
+        while keys.key("ada").is_some() {
+            clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it is asked again");
     device.stop().await;
 }
 
