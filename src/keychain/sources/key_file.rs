@@ -22,7 +22,8 @@ pub struct InsecureKeyFile {
 
 impl InsecureKeyFile {
     /// One file per account in this folder, which is made when it is first needed. Keep it apart from the queue's data folder, so that a
-    /// copy of one is not a copy of both.
+    /// copy of one is not a copy of both. It must belong to one data folder alone: files are named by account and by nothing else, so another
+    /// queue with the same folder, of this app or of another one, would use, rotate and destroy the same keys.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into() }
     }

@@ -69,7 +69,9 @@ impl fmt::Debug for Passphrase {
 }
 
 impl Passphrase {
-    /// One file per account in this folder, which is made when it is first needed. Clones share the passphrase.
+    /// One file per account in this folder, which is made when it is first needed. It must belong to one data folder alone: files are named by
+    /// account and by nothing else, so another queue with the same folder, of this app or of another one, would use, rotate and destroy the
+    /// same keys. Clones share the passphrase.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         let shared = Shared { folder: folder.into(), given: Mutex::default(), changed: watch::Sender::new(0) };
         Self { shared: Arc::new(shared) }
