@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Bytes of a key.
-const KEY: usize = 32;
+pub(super) const KEY: usize = 32;
 
 /// Hands out master keys; caches those that are ready; shared by outbox and engine (clones share).
 #[derive(Clone)]

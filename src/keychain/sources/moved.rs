@@ -3,10 +3,10 @@
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::super::{KeySource, SourceError};
+use super::super::{KeySource, SourceError, keys::KEY};
 
 /// Takes keys over from one source into another: a key that the new one does not have yet is asked of the old one, kept in the new
-/// one, and used from there. The old one keeps its copy, so that an older version of the app still works.
+/// one, and used from there. The old one keeps its copy, so that an older version of the app still works, until a rotation is done with it.
 ///
 /// ```no_run
 /// use tauri_plugin_storage_sync::{Builder, InsecureKeyFile, Moved, Passphrase};
@@ -28,6 +28,28 @@ impl<From: KeySource, To: KeySource> Moved<From, To> {
     pub fn new(from: From, to: To) -> Self {
         Self { from, to }
     }
+
+    /// A key that the new source is about to drop goes from the old one before: it would be taken along again, should the new one lose its
+    /// own. Until then the new one has it too, so a kill in between loses nothing. What was never taken along is not touched.
+    fn drop_from_the_old_source(&self, account: &str, stays: &[u8]) {
+        let Ok(Some(has)) = self.to.load(account) else { return };
+        let dropped = |key: &[u8]| among(&has, key) && !among(stays, key);
+        if !has.chunks(KEY).any(dropped) {
+            return;
+        }
+        // An old source that is locked, or is there no more, keeps no rotation from its end.
+        if let Ok(Some(old)) = self.from.load(account)
+            && !old.is_empty()
+            && old.chunks(KEY).all(dropped)
+            && let Err(error) = self.from.forget(account)
+        {
+            tracing::warn!(target: "storage_sync", %error, "the source that keys were taken from keeps one that was rotated away");
+        }
+    }
+}
+
+fn among(keys: &[u8], key: &[u8]) -> bool {
+    keys.chunks(KEY).any(|one| one == key)
 }
 
 impl<From: KeySource, To: KeySource> KeySource for Moved<From, To> {
@@ -54,6 +76,7 @@ impl<From: KeySource, To: KeySource> KeySource for Moved<From, To> {
     }
 
     fn store(&self, account: &str, key: &[u8]) -> Result<(), SourceError> {
+        self.drop_from_the_old_source(account, key);
         self.to.store(account, key)
     }
 

@@ -169,6 +169,31 @@ fn an_old_source_that_cannot_answer_keeps_a_new_key_from_being_made() {
     assert_eq!(loaded(&moved, ""), Some(KEY.to_vec()));
 }
 
+#[test]
+fn a_key_that_a_rotation_is_done_with_does_not_come_back_from_the_source_that_it_was_taken_from() {
+    let (old, new) = (MemoryKeys::new(), MemoryKeys::new());
+    let moved = Moved::new(old.clone(), new.clone());
+    let (next, both) = ([8; 32], [[8; 32], KEY].concat());
+    for account in ["", "ann"] {
+        old.put(account, Some(KEY.to_vec()));
+        assert_eq!(loaded(&moved, account), Some(KEY.to_vec()));
+        moved.store(account, &both).unwrap();
+        assert_eq!(old.key(account), Some(KEY.to_vec()), "rows may need it still");
+    }
+    moved.store("", &next).unwrap();
+    assert_eq!((old.key(""), new.key("")), (None, Some(next.to_vec())));
+    new.put("", None);
+    assert_eq!(loaded(&moved, ""), None, "it is lost, and no other one is in its place");
+    // What was never taken along is not ours to destroy, and a source that is locked keeps nothing from its end.
+    old.put("ann", Some(vec![9; 32]));
+    moved.store("ann", &next).unwrap();
+    assert_eq!(old.key("ann"), Some(vec![9; 32]));
+    new.put("ann", Some(both));
+    old.set(crate::keychain::testing::Mood::Locked);
+    moved.store("ann", &next).unwrap();
+    assert_eq!(new.key("ann"), Some(next.to_vec()));
+}
+
 /// What is in the folder, but for locks.
 fn files(folder: &std::path::Path) -> Vec<String> {
     let names = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
