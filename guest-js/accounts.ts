@@ -1,5 +1,5 @@
 import { call, milliseconds } from './invoke.js'
-import { AUTH_EVENT, controllerOf, listenUntil, tell } from './listening.js'
+import { AUTH_EVENT, controllerOf, listenUntil, report, tell } from './listening.js'
 import { status } from './status.js'
 import type { AuthRequired, ListenOptions, Reset, SignedOut, SignOutOptions } from './types.js'
 
@@ -75,24 +75,25 @@ export async function resetEncryptedData(options: { confirm: string }): Promise<
  */
 export async function onAuthRequired(run: (required: AuthRequired) => void, options: ListenOptions = {}): Promise<() => void> {
   const own = controllerOf(options)
-  // Listened to first, so that nothing falls between; what is told meanwhile is not told again.
-  const told = new Set<string>()
-  let first = true
-  const hear = (required: AuthRequired) => {
-    if (first) told.add(required.origin)
-    run(required)
+  const told = new Set<number>()
+  const look = async () => {
+    const { holds } = await status()
+    for (const { waitingFor, asked } of holds) {
+      if (waitingFor.reason !== 'auth' || asked === undefined || told.has(asked) || own.signal.aborted) continue
+      told.add(asked)
+      tell(run, Object.freeze({ origin: waitingFor.origin }))
+    }
+  }
+  // An event says that a server asks, and only the status says which one: any window may hear events.
+  const hear = () => {
+    look().catch(thrown => {
+      if (!own.signal.aborted) report('it is not known which server asks for credentials', thrown)
+    })
   }
   try {
-    await listenUntil<AuthRequired>(AUTH_EVENT, hear, own.signal)
-    if (!own.signal.aborted) {
-      const { holds } = await status()
-      first = false
-      for (const { waitingFor } of holds) {
-        if (waitingFor.reason !== 'auth' || told.has(waitingFor.origin) || own.signal.aborted) continue
-        told.add(waitingFor.origin)
-        tell(run, Object.freeze({ origin: waitingFor.origin }))
-      }
-    }
+    // Listened to first, so that nothing falls between.
+    await listenUntil(AUTH_EVENT, hear, own.signal)
+    if (!own.signal.aborted) await look()
   } catch (thrown) {
     if (!own.signal.aborted) {
       own.abort()

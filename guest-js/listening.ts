@@ -3,13 +3,13 @@ import { listen } from '@tauri-apps/api/event'
 import { StorageSyncError, toError } from './errors.js'
 import type { ListenOptions } from './types.js'
 
-/** Carries a `Status`. */
+/** Carries the counts: `status()` says the rest. */
 export const STATUS_EVENT = 'storage-sync://status'
 
 /** Carries a `Change`. */
 export const ENTRY_EVENT = 'storage-sync://entry'
 
-/** Carries an `AuthRequired`. */
+/** Carries nothing: `status()` says which server asks. */
 export const AUTH_EVENT = 'storage-sync://auth'
 
 /** What wants to be told of each new value. What one of them throws does not reach the others. */

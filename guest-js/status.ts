@@ -22,6 +22,8 @@ interface Session {
   readonly stop: AbortController
   listening?: Promise<void> | undefined
   fetching?: Promise<void> | undefined
+  /** Something changed after the question that is under way. */
+  changed: boolean
   answered: boolean
 }
 
@@ -99,7 +101,7 @@ export const syncStatus: Readable<Status> = {
 /** Adds a listener; the first one opens the session and the last one to leave closes it. */
 function join(run: (status: Status) => void): () => void {
   const remove = listeners.add(run)
-  session ??= { stop: new AbortController(), answered: false }
+  session ??= { stop: new AbortController(), changed: false, answered: false }
   return () => {
     remove()
     if (listeners.size > 0) return
@@ -112,17 +114,38 @@ function join(run: (status: Status) => void): () => void {
 async function answer(): Promise<void> {
   const mine = session
   if (!mine) return
-  mine.listening ??= listenUntil<Status>(STATUS_EVENT, value => take(value, mine), mine.stop.signal).catch(thrown => {
+  mine.listening ??= listenUntil(STATUS_EVENT, () => follow(mine), mine.stop.signal).catch(thrown => {
     // Whoever comes next tries again.
     mine.listening = undefined
     throw thrown
   })
   await mine.listening
   if (mine.answered || mine.stop.signal.aborted) return
+  await look(mine)
+}
+
+/** An event says that there is something new, and only the command says what: any window may hear events. */
+function follow(mine: Session): void {
+  if (mine.fetching) {
+    mine.changed = true
+    return
+  }
+  look(mine).catch(thrown => {
+    if (!mine.stop.signal.aborted) report('the status cannot be followed', thrown)
+  })
+}
+
+/** One question at a time. */
+function look(mine: Session): Promise<void> {
   mine.fetching ??= status()
     .then(value => take(value, mine))
-    .finally(() => (mine.fetching = undefined))
-  await mine.fetching
+    .finally(() => {
+      mine.fetching = undefined
+      if (!mine.changed || mine.stop.signal.aborted) return
+      mine.changed = false
+      follow(mine)
+    })
+  return mine.fetching
 }
 
 function take(value: Status, from: Session): void {

@@ -221,6 +221,8 @@ export interface Hold {
   origin: string
   /** Why. */
   waitingFor: WaitingFor
+  /** Where it waits for `auth`, which time it is that a server asks for other credentials: no two have the same number. */
+  asked?: number
 }
 
 /** The master key. */

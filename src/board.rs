@@ -84,6 +84,8 @@ pub(crate) struct Held {
     pub because: Because,
     /// The endpoints that it holds.
     pub kinds: Vec<String>,
+    /// Which time it is that a server asks for other credentials, if it does.
+    pub asked: Option<u64>,
 }
 
 /// Why an endpoint or an origin is held.
@@ -155,8 +157,12 @@ impl Board {
 
     /// The endpoints and origins that are held.
     pub fn holds(&self) -> Vec<Hold> {
-        let held =
-            |held: &Held| Hold { kind: held.kind.clone(), origin: held.origin.clone(), waiting_for: self.words(held) };
+        let held = |held: &Held| Hold {
+            kind: held.kind.clone(),
+            origin: held.origin.clone(),
+            waiting_for: self.words(held),
+            asked: held.asked,
+        };
         self.read().holds.iter().map(held).collect()
     }
 

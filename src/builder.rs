@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tauri::{
     AppHandle, DragDropEvent, Emitter as _, Manager as _, RunEvent, Runtime, WebviewEvent, WindowEvent, async_runtime,
     path::BaseDirectory,
@@ -18,6 +19,7 @@ use crate::{
     clock::{Clock, Random, SystemClock, SystemRandom},
     commands::{self, Pages, WindowLimits},
     config::{Config, Endpoint, Limits, Migrations, Settings},
+    entry::Counts,
     error::{Error, Result},
     events::Event,
     handle::{Blueprint, StorageSync},
@@ -254,13 +256,23 @@ fn bases<R: Runtime>(app: &AppHandle<R>) -> Bases {
     roots::VARIABLES.into_iter().filter_map(folder).collect()
 }
 
+/// What a page hears of the status. Any page that may listen hears it, whatever else it may, and a filter would not keep it from one that
+/// listens to whatever there is: so it is counts only. Who has the permission asks `status` for the rest.
+#[derive(Clone, Serialize)]
+struct Heard {
+    seq: u64,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
 /// Tells all windows that listen. A window that cannot be told has other worries.
 fn emitter<R: Runtime>(app: AppHandle<R>) -> impl Fn(Event) + Send + 'static {
     move |event| {
         let told = match &event {
-            Event::Status(status) => app.emit(STATUS, status),
+            Event::Status(status) => app.emit(STATUS, Heard { seq: status.seq, counts: status.counts }),
             Event::Entry(change) => app.emit(ENTRY, change),
-            Event::Auth(required) => app.emit(AUTH, required),
+            // Which server it is, the status says.
+            Event::Auth(_) => app.emit(AUTH, ()),
         };
         if let Err(error) = told {
             tracing::debug!(%error, "a window could not be told of a change");

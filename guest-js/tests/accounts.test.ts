@@ -2,7 +2,8 @@ import { emit } from '@tauri-apps/api/event'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 
 import * as api from '../index.js'
-import { Backend, gate, statusOf } from './backend.js'
+import type { Hold } from '../index.js'
+import { Backend, gate, settled, statusOf } from './backend.js'
 
 let backend: Backend
 
@@ -11,8 +12,11 @@ beforeEach(() => {
 })
 afterEach(() => backend.close())
 
-const required = (origin: string) => emit('storage-sync://auth', { origin })
-const hold = (origin: string) => ({ kind: null, origin, waitingFor: { reason: 'auth' as const, origin } })
+const required = async () => {
+  await emit('storage-sync://auth', null)
+  await settled()
+}
+const hold = (origin: string, asked: number) => ({ kind: null, origin, waitingFor: { reason: 'auth' as const, origin }, asked })
 
 test('signOut says what becomes of the entries, and keeps them by itself', async () => {
   const done = { account: 'ada', delivered: 1, kept: 2, discarded: 0, possiblyApplied: [], finished: true }
@@ -40,17 +44,20 @@ test('resetEncryptedData passes the confirmation on, and nothing in its place', 
   expect(JSON.stringify(backend.last('reset_encrypted_data').args)).toBe('{}')
 })
 
-test('onAuthRequired tells of what is so already, and of what comes, until it is ended', async () => {
-  backend.on('status', statusOf({ holds: [hold('https://a.example'), { ...hold(''), waitingFor: { reason: 'unproven' } }] }))
+test('onAuthRequired tells of what is so already, and once for each time that a server asks, until it is ended', async () => {
+  const now = (...holds: Hold[]) => backend.on('status', statusOf({ holds }))
+  now(hold('https://a.example', 1), { kind: 'form', origin: '', waitingFor: { reason: 'unproven' } })
   const run = vi.fn()
   const stop = await api.onAuthRequired(run)
   expect(run.mock.calls).toEqual([[{ origin: 'https://a.example' }]])
-  await required('https://a.example')
-  await required('https://b.example')
+  now(hold('https://a.example', 2), hold('https://b.example', 3))
+  await required()
+  await required()
   expect(run.mock.calls.map(([{ origin }]) => origin)).toEqual(['https://a.example', 'https://a.example', 'https://b.example'])
   stop()
   stop()
-  await required('https://c.example')
+  now(hold('https://c.example', 4))
+  await required()
   expect(run).toHaveBeenCalledTimes(3)
   expect(backend.heard).toEqual([])
 })
@@ -58,14 +65,29 @@ test('onAuthRequired tells of what is so already, and of what comes, until it is
 test('onAuthRequired tells once what comes while it asks for what is so already', async () => {
   const asked = gate()
   backend.on('status', async () => {
-    await required('https://a.example')
     await asked.promise
-    return statusOf({ holds: [hold('https://a.example'), hold('https://b.example')] })
+    return statusOf({ holds: [hold('https://a.example', 1), hold('https://b.example', 2)] })
   })
   const run = vi.fn()
   const started = api.onAuthRequired(run)
+  await required()
   asked.open()
   await started
+  expect(run.mock.calls.map(([{ origin }]) => origin)).toEqual(['https://a.example', 'https://b.example'])
+})
+
+test('onAuthRequired that cannot ask who it is reports it, and makes up for it the next time', async () => {
+  const complaints = vi.spyOn(console, 'error').mockImplementation(() => {})
+  backend.on('status', statusOf())
+  const run = vi.fn()
+  await api.onAuthRequired(run)
+  backend.on('status', () => {
+    throw { code: 'database', message: 'no' }
+  })
+  await required()
+  expect(complaints).toHaveBeenCalledTimes(1)
+  backend.on('status', statusOf({ holds: [hold('https://a.example', 1), hold('https://b.example', 2)] }))
+  await required()
   expect(run.mock.calls.map(([{ origin }]) => origin)).toEqual(['https://a.example', 'https://b.example'])
 })
 
@@ -73,7 +95,7 @@ test('onAuthRequired that was aborted meanwhile tells nothing and listens to not
   const own = new AbortController()
   backend.on('status', () => {
     own.abort()
-    return statusOf({ holds: [hold('https://a.example')] })
+    return statusOf({ holds: [hold('https://a.example', 1)] })
   })
   const run = vi.fn()
   await api.onAuthRequired(run, { signal: own.signal })

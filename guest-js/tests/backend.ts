@@ -56,8 +56,15 @@ export class Backend {
     await emit('storage-sync://entry', { id: 'x', kind: 'form', state: 'acked', seq: 1, ...change })
   }
 
+  /** The status is this from now on, and an event says that it is another one. Resolves once it has been asked for. */
   async announces(value: Status): Promise<void> {
-    await emit('storage-sync://status', value)
+    this.on('status', value)
+    await this.changes(value)
+    await settled()
+  }
+
+  async changes({ seq, pending, inflight, acked, failed }: Status): Promise<void> {
+    await emit('storage-sync://status', { seq, pending, inflight, acked, failed })
   }
 
   close(): void {
@@ -79,6 +86,12 @@ export class Backend {
     return answer
   }
 }
+
+/** Of the page itself: a test may replace its timers. */
+const { setTimeout: later } = globalThis
+
+/** Everything that was put off until now has run, IPC answers included. */
+export const settled = () => new Promise(resolve => later(resolve))
 
 interface Internals {
   invoke(command: string, args?: unknown, options?: { headers?: Record<string, string> }): Promise<unknown>

@@ -140,7 +140,7 @@ const status = object<Status>({
   owner: flag,
   account: text,
   key: object<KeyStatus>({ state: keyState, source: text }),
-  holds: listOf(object<Hold>({ kind: orNull(text), origin: text, waitingFor })),
+  holds: listOf(object<Hold>({ kind: orNull(text), origin: text, waitingFor, asked: count }, ['asked'])),
   watches: listOf(object<WatchStatus>({ id: uuid, kind: text, state: oneOf(WATCH_STATES) })),
 })
 const options = object<EnqueueOptions>(

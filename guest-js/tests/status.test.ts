@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 
 import type { Status } from '../index.js'
-import { Backend, gate, statusOf } from './backend.js'
+import { Backend, gate, settled, statusOf } from './backend.js'
 
 let backend: Backend
 let api: typeof import('../index.js')
@@ -16,8 +16,6 @@ beforeEach(async () => {
 })
 afterEach(() => backend.close())
 
-/** Everything that was put off until now has run, IPC answers included. */
-const settled = () => new Promise(resolve => setTimeout(resolve))
 const seqs = (run: { mock: { calls: Status[][] } }) => run.mock.calls.map(([status]) => status?.seq)
 
 describe('subscribe', () => {
@@ -45,16 +43,27 @@ describe('subscribe', () => {
     expect(order).toEqual(['listen', 'status'])
   })
 
-  test('a first answer that comes after newer news is dropped', async () => {
+  test('what changed while it was asked is asked for once more', async () => {
     const first = gate<Status>()
     backend.on('status', () => first.promise)
     const run = vi.fn<(status: Status) => void>()
     const subscribing = api.subscribe(run)
     await settled()
-    await backend.announces(statusOf({ seq: 7, pending: 3 }))
+    for (const seq of [7, 8, 9]) await backend.announces(statusOf({ seq, pending: 3 }))
+    expect(backend.count('status')).toBe(1)
     first.open(statusOf({ seq: 6 }))
     await subscribing
-    expect(seqs(run)).toEqual([7])
+    await settled()
+    expect(seqs(run)).toEqual([6, 9])
+    expect(backend.count('status')).toBe(2)
+  })
+
+  test('an event alone changes nothing: any window may hear and send them', async () => {
+    const run = vi.fn<(status: Status) => void>()
+    await api.subscribe(run)
+    await backend.changes(statusOf({ seq: 7, pending: 3 }))
+    await settled()
+    expect(run.mock.calls).toEqual([[statusOf()]])
   })
 
   test('news out of order never goes back', async () => {
@@ -240,6 +249,9 @@ describe('syncStatus', () => {
     api.syncStatus.subscribe(run)
     await settled()
     expect(complaints).toHaveBeenCalledTimes(1)
+    await backend.changes(statusOf({ seq: 2 }))
+    await settled()
+    expect(complaints).toHaveBeenCalledTimes(2)
     await backend.announces(statusOf({ seq: 2 }))
     expect(run).toHaveBeenLastCalledWith(statusOf({ seq: 2 }))
   })

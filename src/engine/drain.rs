@@ -24,7 +24,7 @@ use super::{
     uploads::UploadDesk,
 };
 use crate::{
-    board::Backoff,
+    board::{Backoff, Because},
     entry::{AuthRequired, WaitingFor},
     error::Error,
     spool::Spool,
@@ -60,6 +60,13 @@ pub(super) enum Stage {
     Sent,
     /// Its settlement waits for the next commit, or is in it.
     Settling(Box<Judgement>),
+}
+
+/// A refusal of credentials that was told.
+pub(super) struct Announced {
+    version: u64,
+    /// Which one it was.
+    number: u64,
 }
 
 pub(super) struct Drain {
@@ -99,7 +106,9 @@ pub(super) struct Drain {
     /// A look at the database failed, and whether it was to read everything anew: it is made up for after the rest.
     pub(super) missed_look: Option<bool>,
     /// The credentials whose refusal was told, by origin.
-    pub(super) announced: HashMap<String, u64>,
+    pub(super) announced: HashMap<String, Announced>,
+    /// How often one was.
+    asked: u64,
     closed: bool,
     nudged: Option<Duration>,
     nudge_due: Option<Duration>,
@@ -141,6 +150,7 @@ impl Drain {
             rests: 0,
             missed_look: None,
             announced: HashMap::new(),
+            asked: 0,
             closed: false,
             nudged: None,
             nudge_due: None,
@@ -185,8 +195,10 @@ impl Drain {
         }
         self.begin_commit();
         self.prune_if_many();
+        let required = self.newly_refused();
         self.publish();
-        self.ask_for_credentials();
+        // After the status shows it: whoever hears of it looks there.
+        required.into_iter().for_each(|required| self.parts.board.post_auth(required));
         if self.is_idle() && self.flush > 0 {
             self.parts.board.post_flushed(std::mem::take(&mut self.flush));
         }
@@ -414,16 +426,24 @@ impl Drain {
 
     fn publish(&self) {
         let everything = self.key.state().map(|key| WaitingFor::Keychain { key });
-        self.parts.board.post_holds(self.rules.holds(), everything);
+        let mut holds = self.rules.holds();
+        for held in holds.iter_mut().filter(|held| held.because == Because::Auth) {
+            held.asked = self.announced.get(&held.origin).map(|announced| announced.number);
+        }
+        self.parts.board.post_holds(holds, everything);
     }
 
-    /// Tells, once for each set of credentials, that a server wants others. After the status shows it: whoever hears of it looks there.
-    fn ask_for_credentials(&mut self) {
+    /// Servers that want other credentials, once for each set of them.
+    fn newly_refused(&mut self) -> Vec<AuthRequired> {
+        let mut required = Vec::new();
         for (origin, version) in self.rules.refused_credentials() {
-            if self.announced.insert(origin.to_owned(), version) != Some(version) {
-                self.parts.board.post_auth(AuthRequired { origin: origin.to_owned() });
+            if self.announced.get(origin).is_none_or(|told| told.version != version) {
+                self.asked += 1;
+                self.announced.insert(origin.to_owned(), Announced { version, number: self.asked });
+                required.push(AuthRequired { origin: origin.to_owned() });
             }
         }
+        required
     }
 
     /// The next moment at which something may be done without a wake. With nothing waiting there is none.

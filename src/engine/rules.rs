@@ -512,13 +512,13 @@ impl Rules {
             for because in [&origin.circuit, &origin.auth].into_iter().filter_map(because) {
                 let of_origin = self.endpoints.iter().filter(|(_, endpoint)| endpoint.origin == *name);
                 let kinds = of_origin.map(|(kind, _)| kind.clone()).collect();
-                holds.push(Held { kind: None, origin: name.clone(), because, kinds });
+                holds.push(Held { kind: None, origin: name.clone(), because, kinds, asked: None });
             }
         }
         for (kind, endpoint) in &self.endpoints {
             if let Some(because) = because(&endpoint.gate) {
                 let (kinds, origin) = (vec![kind.clone()], endpoint.origin.clone());
-                holds.push(Held { kind: Some(kind.clone()), origin, because, kinds });
+                holds.push(Held { kind: Some(kind.clone()), origin, because, kinds, asked: None });
             }
         }
         holds.sort_by(|a, b| (&a.origin, &a.kind).cmp(&(&b.origin, &b.kind)));

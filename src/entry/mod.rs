@@ -299,8 +299,8 @@ pub struct Change {
     pub account: Arc<str>,
 }
 
-/// A server wants other credentials, as the event `storage-sync://auth` carries it: told once for each set of credentials that it
-/// refuses, and once when there are none. [`Status::holds`] shows it for as long as it is so.
+/// A server wants other credentials: told once for each set of credentials that it refuses, and once when there are none.
+/// [`Status::holds`] shows it for as long as it is so. The event `storage-sync://auth` says only that there is one more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuthRequired {

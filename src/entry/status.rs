@@ -29,6 +29,9 @@ pub struct Hold {
     /// Why.
     #[serde(rename = "waitingFor")]
     pub waiting_for: WaitingFor,
+    /// Where it waits for `auth`, which time it is that a server asks for other credentials: no two have the same number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
 }
 
 /// The master key, as `status()` shows it.

@@ -104,13 +104,44 @@ fn windows_are_told_once_that_somebody_has_to_sign_in_and_nothing_else() {
     };
     let id = enqueue(1);
     let told: Value = serde_json::from_str(&hears.recv_timeout(Duration::from_secs(20)).unwrap()).unwrap();
-    assert_eq!(told, json!({ "origin": "https://a.com" }));
+    assert_eq!(told, Value::Null);
     let status = call(&bench.window, "status", json!({})).unwrap();
-    assert_eq!(status["holds"][0]["waitingFor"]["reason"], "auth");
+    let hold = &status["holds"][0];
+    assert_eq!(hold["waitingFor"], json!({ "reason": "auth", "origin": "https://a.com" }));
+    assert_eq!(hold["asked"], 1);
     call(&bench.window, "flush", json!({ "timeoutMs": 20_000 })).unwrap();
     assert!(hears.try_recv().is_err(), "the same credentials were asked for twice");
     call(&bench.window, "set_credentials", json!({ "headers": { "Authorization": "Bearer x" } })).unwrap();
     call(&bench.window, "delivered", json!({ "id": id, "timeoutMs": 20_000 })).unwrap();
+}
+
+#[test]
+fn an_event_tells_a_window_without_permissions_nothing_of_account_origins_or_key() {
+    let capabilities = [json!({ "identifier": "main", "windows": ["main"], "permissions": everything() })];
+    let bench = start_with(Place::new(), &capabilities, form(), Builder::new()).unwrap();
+    let stranger = window(&bench, "stranger");
+    let (tell, hears) = mpsc::channel();
+    for event in ["storage-sync://status", "storage-sync://entry", "storage-sync://auth"] {
+        let tell = tell.clone();
+        // As a page listens: to whatever there is.
+        stranger.listen_any(event, move |told| drop(tell.send((event, told.payload().to_owned()))));
+    }
+    call(&bench.window, "set_account", json!({ "account": "ann" })).unwrap();
+    let entry = json!({ "kind": "form", "payload": 1, "options": { "key": "guarded" } });
+    call(&bench.window, "enqueue", entry).unwrap();
+    loop {
+        let (event, told) = hears.recv_timeout(Duration::from_secs(20)).unwrap();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let told: Vec<_> = told.as_object().into_iter().flat_map(|told| told.keys()).collect();
+        match event {
+            "storage-sync://status" => assert_eq!(told, ["acked", "failed", "inflight", "pending", "seq"]),
+            "storage-sync://entry" => assert_eq!(told, ["id", "kind", "seq", "state"]),
+            _ => break assert!(told.is_empty(), "{told:?}"),
+        }
+    }
+    let status = call(&bench.window, "status", json!({})).unwrap();
+    assert_eq!((&status["account"], &status["holds"][0]["origin"]), (&json!("ann"), &json!("https://a.com")));
+    assert!(!is_let_through(&stranger, "status"));
 }
 
 #[test]
