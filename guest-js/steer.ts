@@ -92,6 +92,9 @@ function one(of: [] | [id: string]): { id?: string } {
  * Gives headers to send to one origin, kept in memory only; what waits for `auth` is tried at once. Needs a permission that is not in
  * `storage-sync:default`.
  *
+ * Headers that change what a request means (`Host`, `Content-*`, `X-Forwarded-*`, `X-HTTP-Method-Override`, `Tus-*` and the like) are refused, and
+ * one that the endpoint's configuration has as well is left out: the configuration's stands.
+ *
  * @param credentials - The headers, for which origin (may be left out where all endpoints share one) and account (default: the current one).
  * @throws {@link StorageSyncError} `invalid_argument`: an origin that no endpoint uses, or a header that is refused.
  *

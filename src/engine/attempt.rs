@@ -111,7 +111,7 @@ async fn exchange(
         }
     };
     let version = current.version;
-    request.credentials = current.headers.clone();
+    request.authorize(current.headers);
     // What the server has of an upload can be asked for when its account comes back.
     let askable = file.is_some();
     let (end, ahead, askable) = tokio::select! {

@@ -142,7 +142,7 @@ async fn termination(parts: &Parts, leftover: &Leftover) -> Option<Request> {
     let mut of = Request::new(frozen.method, frozen.url);
     of.headers = frozen.headers;
     of.timeout = COURTESY;
-    of.credentials = parts.credentials.get(account, &origin).await.ok()?.headers.clone();
+    of.authorize(parts.credentials.get(account, &origin).await.ok()?.headers);
     Some(progress.termination(&of))
 }
 

@@ -29,7 +29,7 @@ pub struct Request {
     pub url: Url,
     /// Frozen headers: content type, `Idempotency-Key`, `Sync-*` and the endpoint's own.
     pub headers: Vec<(String, String)>,
-    /// Credential headers for this attempt. Never stored, never logged.
+    /// Credential headers for this attempt, none of them among `headers`. Never stored, never logged.
     pub credentials: Vec<(String, String)>,
     /// The payload.
     pub body: Vec<u8>,
@@ -57,6 +57,14 @@ impl Request {
             deletes: false,
             timeout: Duration::from_secs(60),
         }
+    }
+
+    /// Adds the credentials of this attempt. A header that the endpoint itself sends stays as it is: credentials may come from a window,
+    /// and what the author wrote is not a window's to replace.
+    pub(crate) fn authorize(&mut self, mut credentials: Vec<(String, String)>) {
+        let is_own = |name: &str| self.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+        credentials.retain(|(name, _)| !is_own(name));
+        self.credentials = credentials;
     }
 
     /// Tells the server the SHA-256 of the body as it is now.

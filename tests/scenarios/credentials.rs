@@ -154,6 +154,22 @@ async fn a_late_refusal_of_old_credentials_does_not_hold_the_new_ones() {
 }
 
 #[tokio::test]
+async fn credentials_replace_no_header_that_the_author_wrote() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let mut config = impatient(&backend);
+    config["endpoints"]["form"]["headers"] = json!({ "X-Tenant": "a" });
+    let device = Setup::new(folder.path(), config).start().await;
+    let mut headers = bearer("token");
+    headers.push(("x-tenant".into(), "b".into()));
+    device.credentials.set("", &backend.url(), headers).unwrap();
+    let id = device.enqueue("form", Some("a"), json!({})).await;
+    device.acked(id).await;
+    let request = backend.requests().remove(0);
+    assert_eq!((request.header("x-tenant"), request.header("authorization")), (Some("a"), Some("Bearer token")));
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn credentials_of_one_origin_go_to_no_other() {
     let (here, there, folder) = (backend().await, backend().await, tempfile::tempdir().unwrap());
     let mut config = impatient(&here);

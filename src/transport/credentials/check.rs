@@ -13,8 +13,10 @@ const LONGEST_NAME: usize = 128;
 /// Longest value, in bytes. Large signed tokens have 4 to 8 KiB.
 const LONGEST_VALUE: usize = 16 * 1024;
 
-/// What HTTP writes itself, what frames a message, and what this plugin promises to send.
-const RESERVED: [&str; 14] = [
+/// What HTTP writes itself, what frames a message, what this plugin promises to send, and what makes a server or a proxy read another
+/// method, address or sender in the request than its endpoint says.
+const RESERVED: [&str; 24] = [
+    "accept-encoding",
     "host",
     "connection",
     "keep-alive",
@@ -29,9 +31,18 @@ const RESERVED: [&str; 14] = [
     "if-none-match",
     "range",
     "user-agent",
+    "repr-digest",
+    "digest",
+    "forwarded",
+    "via",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-real-ip",
+    "x-rewrite-url",
 ];
 
-const RESERVED_PREFIXES: [&str; 2] = ["content-", "sync-"];
+const RESERVED_PREFIXES: [&str; 6] = ["content-", "sync-", "tus-", "upload-", "x-forwarded-", "x-original-"];
 
 /// The headers, with values that wipe themselves, without surrounding space and in one order; or what is wrong, in words without any value.
 pub(super) fn checked(headers: Vec<(String, String)>) -> Result<Vec<(String, Zeroizing<String>)>, String> {
@@ -63,7 +74,7 @@ fn checked_name(name: &str) -> Result<String, String> {
     }
     let lower = name.to_ascii_lowercase();
     if RESERVED.contains(&lower.as_str()) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
-        return Err(format!("`{name}` cannot be a credential header: HTTP or this plugin writes it"));
+        return Err(format!("`{name}` cannot be a credential header: HTTP, this plugin or a proxy writes it"));
     }
     Ok(lower)
 }

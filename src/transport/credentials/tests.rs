@@ -352,6 +352,10 @@ fn hostile_headers_are_refused_before_anything_changes_and_without_showing_the_v
     ];
     for name in [
         "Host",
+        "Accept-Encoding",
+        "X-HTTP-Method-Override",
+        "x-forwarded-proto",
+        "Upload-Metadata",
         "content-length",
         "Content-Type",
         "Content-Encoding",
