@@ -43,7 +43,8 @@ impl Finished {
 
 pub(super) enum Sent {
     /// An answer, or the lack of one.
-    Answered { answer: Answer, renewed: bool },
+    /// `renewed`: the newer credentials that are there after these were refused.
+    Answered { answer: Answer, renewed: Option<u64> },
     /// The app has no credentials to give: nothing was sent.
     NoCredentials { why: String },
     /// Its account is not the current one any more: nothing was sent.
@@ -130,11 +131,11 @@ async fn exchange(
         }
     };
     let refused = matches!(answer.outcome, Outcome::Unauthorized { .. }) && board.may_send(account);
-    let renewed = refused
-        && tokio::select! {
-            renewed = credentials.renew(account, origin, version) => renewed.is_some(),
-            () = board.cut(account) => false,
-        };
+    let renewing = async { if refused { credentials.renew(account, origin, version).await } else { None } };
+    let renewed = tokio::select! {
+        renewed = renewing => renewed.map(|current| current.version),
+        () = board.cut(account) => None,
+    };
     Exchanged { version, ahead, askable, result: Sent::Answered { answer, renewed } }
 }
 

@@ -86,14 +86,15 @@ impl Rules {
         }
     }
 
-    /// The app has given newer credentials after these were refused. Answers whether it did so several times in a row; attempts
-    /// that went with the same ones are one time.
-    pub(super) fn renewed_in_vain(&mut self, attempt: &Attempt) -> bool {
+    /// The app has given newer credentials, `newest`, after these were refused. Answers whether those were newer ones themselves, given
+    /// after others were seen to be refused: however many older ones were on their way by then, they are one time.
+    pub(super) fn renewed_in_vain(&mut self, attempt: &Attempt, newest: u64) -> bool {
         let origin = self.origin(&attempt.origin);
-        if origin.renewed.is_none_or(|renewed| renewed < attempt.version) {
-            origin.renewed = Some(attempt.version);
-            origin.renewals += 1;
+        if origin.renewed.is_some_and(|renewed| attempt.version < renewed) {
+            return false;
         }
+        origin.renewed = Some(newest);
+        origin.renewals += 1;
         origin.renewals > 1
     }
 
@@ -125,8 +126,8 @@ impl Rules {
         if self.refused_alone(attempt) {
             return failed(Reason::Refused, attempt.was_possibly_sent, Some(status), error);
         }
-        if attempt.renewed {
-            if self.renewed_in_vain(attempt) {
+        if let Some(newest) = attempt.renewed {
+            if self.renewed_in_vain(attempt, newest) {
                 // The app gives new ones again and again, and none is accepted: no faster than a backoff.
                 let due = self.own(self.renewals(&attempt.origin), now);
                 let auth = &mut self.origin(&attempt.origin).auth;

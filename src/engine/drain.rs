@@ -384,7 +384,9 @@ impl Drain {
             Sent::Answered { answer, renewed } => {
                 place.attempt.renewed = renewed;
                 let refused = matches!(answer.outcome, Outcome::Unauthorized { .. });
-                (self.rules.judge(&place.attempt, &answer, now), refused && !renewed)
+                // Only a provider is held back that gives one after another. What the app has set itself is tried at once.
+                let untried = renewed.is_some() && !self.rules.provided;
+                (self.rules.judge(&place.attempt, &answer, now), refused && (renewed.is_none() || untried))
             }
             Sent::NoCredentials { why } => (self.rules.no_credentials(&place.attempt, why, now), true),
             Sent::Withdrawn => (self.rules.withdrawn(&place.attempt), false),

@@ -345,7 +345,7 @@ impl Drain {
             version: 0,
             foreign: false,
             probe,
-            renewed: false,
+            renewed: None,
             upload: false,
             unfinished: false,
             askable: false,

@@ -139,7 +139,7 @@ pub(super) fn prepare(row: &Loaded, means: &Means<'_>) -> Result<Prepared, Unrea
             probe: false,
             version: 0,
             foreign: false,
-            renewed: false,
+            renewed: None,
             upload: false,
             unfinished: false,
             askable: false,

@@ -54,8 +54,8 @@ pub(super) struct Attempt {
     pub probe: bool,
     /// It is of another account than the current one by now: its answer says nothing of credentials that count.
     pub foreign: bool,
-    /// After a 401: the app has newer credentials already.
-    pub renewed: bool,
+    /// After a 401: the version of the newer credentials that the app has already.
+    pub renewed: Option<u64>,
     /// A large file, which has a place of its own kind.
     pub upload: bool,
     /// Nothing of it can have been applied, in this attempt or an earlier one, although the server has begun with it: an upload that
@@ -126,7 +126,7 @@ pub(super) struct Origin {
     pub(super) successes: u64,
     /// Times in a row that the app gave newer credentials and they were refused as well.
     pub(super) renewals: u32,
-    /// The newest version after which it gave newer ones.
+    /// The newest version that it had given by the last of them. What was sent with older ones says nothing of it.
     pub(super) renewed: Option<u64>,
 }
 

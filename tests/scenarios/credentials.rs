@@ -154,6 +154,40 @@ async fn a_late_refusal_of_old_credentials_does_not_hold_the_new_ones() {
 }
 
 #[tokio::test]
+async fn late_refusals_of_several_old_credentials_do_not_hold_the_newest() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    backend.accept_tokens(accepts("oldest"));
+    let device = Setup::new(folder.path(), impatient(&backend)).start().await;
+    let give = |token: &str| {
+        device.credentials.set("", &backend.url(), bearer(token)).unwrap();
+        device.wake.wake(Wake::Credentials);
+    };
+    give("oldest");
+    for n in 0..3 {
+        let id = device.enqueue("form", Some("warm-up"), json!({ "n": n })).await;
+        device.acked(id).await;
+    }
+    let mut asked = device.board.auth_required();
+    backend.accept_tokens(accepts("newest"));
+    let gates = ["a", "b"].map(|key| (key, backend.hold(Rule::hold().key(key))));
+    let mut late = Vec::new();
+    for ((key, gate), next) in gates.iter().zip(["older", "newest"]) {
+        late.push(device.enqueue("form", Some(key), json!({})).await);
+        gate.holds(1).await;
+        give(next);
+    }
+    // Both are refused now, each with credentials of its own.
+    gates.iter().for_each(|(_, gate)| gate.open());
+    late.push(device.enqueue("form", Some("c"), json!({})).await);
+    for id in late {
+        device.acked(id).await;
+    }
+    assert!(asked.try_recv().is_err(), "somebody was asked to sign in although the newest were never refused");
+    assert_eq!(backend.world(|world| world.answered(401)), 2);
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn credentials_replace_no_header_that_the_author_wrote() {
     let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
     let mut config = impatient(&backend);

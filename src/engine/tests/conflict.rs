@@ -68,7 +68,7 @@ fn attempt(standing: Standing) -> Attempt {
         version: 1,
         probe: false,
         foreign: false,
-        renewed: false,
+        renewed: None,
         upload: false,
         unfinished: false,
         askable: false,

@@ -45,7 +45,7 @@ fn attempt(seq: i64) -> Attempt {
         version: 1,
         probe: false,
         foreign: false,
-        renewed: false,
+        renewed: None,
         upload: false,
         unfinished: false,
         askable: false,
@@ -269,7 +269,7 @@ fn credentials_that_are_accepted_elsewhere_make_a_401_the_entrys_own_failure() {
 #[test]
 fn an_app_that_gives_bad_credentials_for_ever_is_asked_no_faster_than_a_backoff() {
     let mut rules = rules();
-    let renewed = |version| Attempt { renewed: true, version, ..attempt(1) };
+    let renewed = |version| Attempt { renewed: Some(version + 1), version, ..attempt(1) };
     answered(&mut rules, renewed(1), Outcome::Unauthorized { status: 401 }, s(0));
     assert!(allowed(&rules, "form", s(0)), "the newer ones are tried at once");
     answered(&mut rules, renewed(2), Outcome::Unauthorized { status: 401 }, s(0));
@@ -355,7 +355,7 @@ fn an_entry_that_is_told_401_with_ever_newer_credentials_that_others_are_accepte
     let mut tries = 0;
     loop {
         tries += 1;
-        let poison = Attempt { version: tries, renewed: true, ..attempt(1) };
+        let poison = Attempt { version: tries, renewed: Some(tries + 1), ..attempt(1) };
         let judged = answered(&mut rules, poison, Outcome::Unauthorized { status: 401 }, s(tries * 1000));
         if matches!(judged.verdict, Verdict::Failed { .. }) {
             break;
@@ -370,10 +370,23 @@ fn an_entry_that_is_told_401_with_ever_newer_credentials_that_others_are_accepte
 fn credentials_that_expired_under_many_attempts_were_renewed_once() {
     let mut rules = rules();
     for seq in 1..=8 {
-        let expired = Attempt { version: 1, renewed: true, ..attempt(seq) };
+        let expired = Attempt { version: 1, renewed: Some(2), ..attempt(seq) };
         answered(&mut rules, expired, Outcome::Unauthorized { status: 401 }, s(0));
     }
     assert!(allowed(&rules, "form", s(0)), "the newer ones are tried at once");
+}
+
+#[test]
+fn late_refusals_of_several_older_credentials_do_not_hold_the_newest() {
+    let mut rules = rules();
+    for version in [1, 2] {
+        let late = Attempt { version, renewed: Some(3), ..attempt(i64::try_from(version).unwrap()) };
+        answered(&mut rules, late, Outcome::Unauthorized { status: 401 }, s(0));
+        assert!(allowed(&rules, "form", s(0)), "after the refusal of version {version}");
+    }
+    let newest = Attempt { version: 3, renewed: Some(4), ..attempt(3) };
+    answered(&mut rules, newest, Outcome::Unauthorized { status: 401 }, s(0));
+    assert!(!allowed(&rules, "form", s(0)), "the newest were refused, too");
 }
 
 #[test]
