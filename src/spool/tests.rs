@@ -133,17 +133,27 @@ fn before_a_copy_is_refused_the_database_is_asked_what_has_left_meanwhile() {
 }
 
 #[test]
-fn a_size_beyond_all_numbers_is_refused_and_takes_no_room_from_others() {
+fn a_file_that_claims_more_than_there_can_be_takes_no_room_from_others() {
     let (_folder, spool) = spool();
-    let mut copy = spool.stage(PLENTY, &no_news).unwrap();
-    copy.write(&[0; 10]).unwrap();
-    for expected in [u64::MAX, u64::MAX - 5, 1 << 62] {
-        let huge = Room { expected: Some(expected), ..PLENTY };
-        assert!(matches!(spool.refuse_what_cannot_fit(huge, &no_news), Err(Error::SpoolFull { .. })), "{expected}");
-        assert!(matches!(spool.stage(huge, &no_news), Err(Error::SpoolFull { .. })), "{expected}");
+    let taken = Taken { used: 30, since: 0 };
+    let room = |expected| Room { limit: 1_000, taken, expected };
+    let mut one = spool.stage(room(Some(100)), &no_news).unwrap();
+    for claimed in [u64::MAX, u64::MAX - 100, 1 << 62] {
+        for refused in [
+            spool.stage(room(Some(claimed)), &no_news).map(drop),
+            spool.refuse_what_cannot_fit(room(Some(claimed)), &no_news),
+        ] {
+            let Err(Error::SpoolFull { missing, limit: 1_000 }) = refused else { panic!("{claimed}") };
+            assert!(missing > 1 << 61, "{missing}");
+        }
+        assert!(spool.stage(room(Some(870)), &no_news).is_ok(), "after a claim of {claimed}");
     }
-    copy.write(&[0; 10]).unwrap();
-    assert!(spool.stage(Room { limit: 30, ..PLENTY }, &no_news).unwrap().write(&[0; 10]).is_ok());
+    // One that keeps its claim at hand while it is refused has nothing of it either.
+    let mut greedy = spool.stage(Room { taken: Taken::default(), ..room(None) }, &no_news).unwrap();
+    assert!(greedy.write(&[0; 2_000]).is_err());
+    let mut third = spool.stage(room(Some(870)), &no_news).unwrap();
+    third.write(&[0; 870]).unwrap();
+    one.write(&[0; 100]).unwrap();
 }
 
 #[test]
