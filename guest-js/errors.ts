@@ -20,7 +20,7 @@
  * - `key_missing`: the keychain no longer holds the key that the queue was written with.
  * - `key_mismatch`: the keychain holds another key than the one the queue was written with.
  * - `signed_out`: the account was signed out, or its queue was given up, while it was in use, here or in another process.
- * - `rate_limited`: the window enqueues, edits, resolves or observes more than `limits.windowEntries` or `limits.windowBytes` allow; the message says when to try again.
+ * - `rate_limited`: the window enqueues, edits, resolves, observes, watches or gives credentials more often than `limits.windowEntries` or `limits.windowBytes` allow; the message says when to try again.
  * - `undecryptable`: the record was changed or damaged on disk.
  * - `database_newer`: the queue was written by a newer version of the app.
  * - `database_corrupt`: the queue's database is damaged. The next start moves it aside and saves what can be read, once no other process has it open.

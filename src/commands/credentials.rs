@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tauri::{State, ipc::Request};
+use tauri::{Runtime, State, Webview, ipc::Request};
 
-use super::arguments::{arguments, milliseconds};
+use super::{
+    arguments::{arguments, milliseconds},
+    limit::WindowLimits,
+};
 use crate::{
     error::Result,
     handle::StorageSync,
@@ -34,8 +37,14 @@ struct SignOut {
 }
 
 #[tauri::command]
-pub(crate) async fn set_credentials(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+pub(crate) async fn set_credentials<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
+    sync: State<'_, StorageSync>,
+    request: Request<'_>,
+) -> Result<()> {
     let Given { origin, headers, account } = arguments(&request)?;
+    limits.take(webview.label(), 1, 0)?;
     sync.set_credentials(origin.as_deref(), headers.into_iter().collect(), account.as_deref()).await
 }
 

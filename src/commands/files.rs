@@ -29,10 +29,12 @@ use super::{
     scope::{self, KindScope},
 };
 use crate::{
+    cipher::Chunks,
     entry::Receipt,
     error::{Error, Result},
     handle::StorageSync,
     outbox::{FileOptions, FileSource},
+    roots::Opened,
     transfers,
 };
 
@@ -103,15 +105,16 @@ pub(crate) async fn enqueue_file<R: Runtime>(
     match asked(request.body(), request.headers())? {
         Asked::Path(OfPath { kind, path, options, transfer }) => {
             scope::check(&scope, &kind)?;
-            // Bytes of files have a limit of their own, `spoolBytes`.
             limits.take(page, 1, 0)?;
             let mut copy = pages.copies.begin(page, transfer)?;
-            let receipt = by_path(&sync, &kind, path, options.unwrap_or_default(), copy.given_up()).await?;
+            let opened = open(&sync, path).await?;
+            limits.take(page, 0, of_the_queue(opened.mark.bytes))?;
+            let receipt = copied(&sync, &kind, opened, options.unwrap_or_default(), copy.given_up()).await?;
             Ok(Answer::Entry(receipt))
         }
         Asked::Begin(OfBytes { kind, bytes, options }) => {
             scope::check(&scope, &kind)?;
-            limits.take(page, 1, 0)?;
+            limits.take(page, 1, of_the_queue(bytes))?;
             // Whoever is signed in now: by the time that the file is read it may be somebody else.
             let outbox = sync.outbox().await?;
             let account = outbox.account().await?;
@@ -141,16 +144,26 @@ pub(crate) async fn enqueue_file<R: Runtime>(
     }
 }
 
-async fn by_path(
+/// How many bytes of a file go into the queue as those of every other payload do. Those of larger ones have a limit of their own,
+/// `spoolBytes`.
+fn of_the_queue(length: u64) -> usize {
+    // It is below 32 bits then.
+    if length > u64::from(Chunks::SIZE) { 0 } else { length as usize }
+}
+
+async fn open(sync: &StorageSync, path: String) -> Result<Opened> {
+    let opening = sync.clone();
+    let opened = async_runtime::spawn_blocking(move || opening.open_path(&path)).await;
+    opened.map_err(|_| Error::Closed)?
+}
+
+async fn copied(
     sync: &StorageSync,
     kind: &str,
-    path: String,
+    opened: Opened,
     mut options: FileOptions,
     given_up: impl Future<Output = ()> + Send,
 ) -> Result<Receipt> {
-    let opening = sync.clone();
-    let opened = async_runtime::spawn_blocking(move || opening.open_path(&path)).await;
-    let opened = opened.map_err(|_| Error::Closed)??;
     options.name.get_or_insert(opened.name);
     let outbox = sync.outbox().await?;
     let account = outbox.account().await?;

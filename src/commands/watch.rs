@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 use tauri::{
-    State,
+    Runtime, State, Webview,
     ipc::{CommandScope, Request},
 };
 use uuid::Uuid;
 
 use super::{
     arguments::arguments,
+    limit::WindowLimits,
     scope::{self, KindScope},
 };
 use crate::{
@@ -31,19 +32,28 @@ struct Named {
 }
 
 #[tauri::command]
-pub(crate) async fn watch(
+pub(crate) async fn watch<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
     sync: State<'_, StorageSync>,
     request: Request<'_>,
     scope: CommandScope<KindScope>,
 ) -> Result<Watch> {
     let Asked { dir, options } = arguments(&request)?;
     scope::check(&scope, &options.kind)?;
+    limits.take(webview.label(), 1, 0)?;
     sync.watch(dir, options).await
 }
 
 #[tauri::command]
-pub(crate) async fn unwatch(sync: State<'_, StorageSync>, request: Request<'_>) -> Result<()> {
+pub(crate) async fn unwatch<R: Runtime>(
+    webview: Webview<R>,
+    limits: State<'_, WindowLimits>,
+    sync: State<'_, StorageSync>,
+    request: Request<'_>,
+) -> Result<()> {
     let Named { id } = arguments(&request)?;
+    limits.take(webview.label(), 1, 0)?;
     sync.unwatch(id).await
 }
 

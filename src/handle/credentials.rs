@@ -1,6 +1,6 @@
 //! Credentials from the app, for origins that are configured.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use url::Url;
 
@@ -11,40 +11,47 @@ use crate::{
     wake::Wake,
 };
 
+/// So many accounts may have credentials beside the current one: each set of them may have half a MiB, and a window names accounts as it likes.
+const OTHER_ACCOUNTS: usize = 64;
+
 impl StorageSync {
     /// Sets what is sent as credentials to `origin`, in memory only; entries that waited for them go now.
     ///
     /// - `origin`: scheme, host and port of an endpoint that is configured; may be left out when all endpoints share one.
-    /// - `headers`: names and values, such as `Authorization`. They replace those set before; none at all removes them. Once there were
+    /// - `headers`: names and values, such as `Authorization`. One that the endpoint itself sends, as its `headers` in the configuration
+    ///   say, is left out there: the configuration's stands. They replace those set before; none at all removes them. Once there were
     ///   some, nothing is sent there without, also after a restart: it waits for `auth` until they are given again, or removed in this way.
     /// - `account`: whose; the current account's when left out.
     ///
     /// # Errors
-    /// `invalid_argument` for an origin that no endpoint goes to, a header that may not be set, or an account of more than 256 bytes or with
-    /// control characters.
+    /// `invalid_argument` for an origin that no endpoint goes to, a header that may not be set, an account of more than 256 bytes or with
+    /// control characters, or one beside the current one when 64 others have credentials.
     pub async fn set_credentials(
         &self,
         origin: Option<&str>,
         headers: Vec<(String, String)>,
         account: Option<&str>,
     ) -> Result<()> {
+        // Which accounts have credentials is on the disk, and read at every start.
+        account.map_or(Ok(()), check_account)?;
+        let outbox = self.outbox().await?;
+        let current = outbox.account().await?;
+        let of: Arc<str> = account.map_or_else(|| Arc::clone(&current), Into::into);
         let origin = configured(origin, &self.shared.settings.origins())?;
-        let current = match account {
-            Some(account) => {
-                // Which accounts have credentials is on the disk, and read at every start.
-                check_account(account)?;
-                account.into()
-            }
-            None => self.outbox().await?.account().await?,
-        };
         let credentials = &self.shared.credentials;
-        let before = credentials.is_expected(&current, &origin);
-        credentials.set(&current, &origin, headers)?;
+        if !headers.is_empty() && of != current && credentials.accounts_beside(&[&of, &current]) >= OTHER_ACCOUNTS {
+            return Err(Error::argument(format!(
+                "{OTHER_ACCOUNTS} accounts beside the current one have credentials already: remove those of another one, or make this \
+                 one the current one (`setAccount`) first"
+            )));
+        }
+        let before = credentials.is_expected(&of, &origin);
+        credentials.set(&of, &origin, headers)?;
         self.shared.wake.wake(Wake::Credentials);
-        let given = credentials.is_expected(&current, &origin);
+        let given = credentials.is_expected(&of, &origin);
         if before != given {
             // Not the credentials: only that there are some, so that nothing is sent without them after a restart.
-            self.outbox().await?.note_credentials(&current, &origin, given).await?;
+            outbox.note_credentials(&of, &origin, given).await?;
         }
         Ok(())
     }
@@ -65,6 +72,10 @@ impl StorageSync {
     }
 }
 
+fn origin_of(given: &str) -> Option<String> {
+    Url::parse(given).ok().map(|url| url.origin().ascii_serialization())
+}
+
 fn configured(given: Option<&str>, origins: &[String]) -> Result<String> {
     let known = || {
         if origins.is_empty() { "none yet".to_owned() } else { origins.join(", ") }
@@ -77,8 +88,7 @@ fn configured(given: Option<&str>, origins: &[String]) -> Result<String> {
         (None, _) => Err(Error::argument(format!("`origin` is needed, because endpoints go to several: {}", known()))),
         (Some(given), _) => {
             // Compared as origins, so that a path, capitals or a default port do not matter.
-            let origin = Url::parse(given).ok().map(|url| url.origin().ascii_serialization());
-            let origin = origin.filter(|origin| origins.contains(origin));
+            let origin = origin_of(given).filter(|origin| origins.contains(origin));
             origin.ok_or_else(|| {
                 Error::argument(format!("`origin` is none that an endpoint goes to: those are {}", known()))
             })

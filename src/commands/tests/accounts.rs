@@ -174,12 +174,50 @@ fn after_a_restart_nothing_goes_without_the_credentials_that_a_window_gave_until
 }
 
 #[test]
+fn bytes_of_files_that_are_kept_in_the_queue_count_as_those_of_every_other_payload() {
+    let mut config = form().unwrap();
+    config["limits"] = json!({ "windowBytes": 100_000 });
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().canonicalize().unwrap();
+    let path = |name: &str, bytes: usize| {
+        let path = folder.join(name);
+        std::fs::write(&path, vec![7; bytes]).unwrap();
+        path
+    };
+    let (small, large) = (path("small", 60_000), path("large", 300_000));
+    let bench = start(everything(), Some(config), Builder::new().allow_path(&small).allow_path(&large)).unwrap();
+    let second = window(&bench, "second");
+    call(&bench.window, "pause", json!({})).unwrap();
+    let by_path = |path: &Path| json!({ "kind": "photo", "path": path });
+    let in_pieces = |bytes: u64| json!({ "kind": "photo", "bytes": bytes });
+    call(&bench.window, "enqueue_file", by_path(&small)).unwrap();
+    assert_eq!(code(call(&bench.window, "enqueue_file", by_path(&small))), "rate_limited");
+    assert_eq!(code(call(&bench.window, "enqueue_file", in_pieces(60_000))), "rate_limited");
+    call(&second, "enqueue_file", in_pieces(60_000)).unwrap();
+    assert_eq!(code(call(&second, "enqueue_file", in_pieces(60_000))), "rate_limited");
+    // What is put beside the queue has a limit of its own.
+    for _ in 0..3 {
+        call(&bench.window, "enqueue_file", by_path(&large)).unwrap();
+        call(&second, "enqueue_file", in_pieces(65_537)).unwrap();
+    }
+}
+
+#[test]
 fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     let mut config = form().unwrap();
     config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });
     let bench = start(
         json!(
-            ["default", "allow-edit", "allow-resolve", "allow-enqueue-file"].map(|name| format!("storage-sync:{name}"))
+            [
+                "default",
+                "allow-edit",
+                "allow-resolve",
+                "allow-enqueue-file",
+                "allow-watch",
+                "allow-unwatch",
+                "allow-set-credentials"
+            ]
+            .map(|name| format!("storage-sync:{name}"))
         ),
         Some(config),
         Builder::new(),
@@ -204,6 +242,13 @@ fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     assert_eq!(code(call(&bench.window, "resolve", json!({ "id": id, "choice": "mine" }))), "not_found");
     for file in [json!({ "kind": "photo", "path": "/nowhere" }), json!({ "kind": "photo", "bytes": 3 })] {
         assert_eq!(code(call(&bench.window, "enqueue_file", file.clone())), "rate_limited", "{file}");
+    }
+    for (command, arguments) in [
+        ("watch", json!({ "dir": "/nowhere", "options": { "kind": "photo" } })),
+        ("unwatch", json!({ "id": id })),
+        ("set_credentials", json!({ "headers": { "Authorization": "x" } })),
+    ] {
+        assert_eq!(code(call(&bench.window, command, arguments)), "rate_limited", "{command}");
     }
     let observed = |known: Value| json!({ "kind": "form", "key": "seen", "known": known });
     assert_eq!(code(call(&bench.window, "observe", observed(json!({ "revision": 1 })))), "rate_limited");

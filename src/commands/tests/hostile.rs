@@ -310,3 +310,25 @@ fn no_window_sets_credentials_for_elsewhere_or_headers_that_are_not_credentials(
         assert_eq!(code(set(json!({ "headers": headers, "account": account }))), "invalid_argument", "{account:?}");
     }
 }
+
+#[test]
+fn a_window_gives_credentials_to_so_many_accounts_and_always_to_the_current_one() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    let give = |account: &str, headers: Value| {
+        call(&bench.window, "set_credentials", json!({ "account": account, "headers": headers }))
+    };
+    let some = || json!({ "Authorization": "x".repeat(16 << 10) });
+    for account in 0..64 {
+        give(&account.to_string(), some()).unwrap();
+    }
+    let refused = give("one more", some()).unwrap_err();
+    assert_eq!(refused["code"], "invalid_argument");
+    assert!(refused["message"].as_str().unwrap().contains("64 accounts"), "{refused}");
+    give("7", some()).unwrap();
+    give("", some()).unwrap();
+    give("one more", json!({})).unwrap();
+    give("8", json!({})).unwrap();
+    give("one more", some()).unwrap();
+    call(&bench.window, "set_account", json!({ "account": "ada" })).unwrap();
+    give("ada", some()).unwrap();
+}

@@ -248,6 +248,13 @@ impl Credentials {
         self.slots().slots.get(&Place::new(account, origin)).map_or(0, |slot| slot.version)
     }
 
+    /// How many accounts have credentials, in memory, beside these.
+    pub(crate) fn accounts_beside(&self, known: &[&str]) -> usize {
+        let slots = self.slots();
+        let others = slots.slots.iter().filter(|(_, slot)| slot.set).map(|(place, _)| place.account.as_str());
+        others.filter(|account| !known.contains(account)).collect::<HashSet<_>>().len()
+    }
+
     /// The app has given credentials for this place in an earlier run. They were not kept, and without them nothing is sent there: a server
     /// may take what is anonymous for somebody else's. Says nothing where the app has spoken in this run.
     pub fn expect(&self, account: &str, origin: &str) {
