@@ -124,6 +124,10 @@ fn removed(spool: &Spool, names: Vec<(i64, Option<String>)>) -> (Vec<i64>, Optio
 /// Lets the server give the upload's room back. It is asked once, and whatever it answers the upload is not wanted any more.
 async fn end_upload(parts: &Parts, leftover: &Leftover) {
     let Some(request) = termination(parts, leftover).await else { return };
+    // To ask for credentials may have taken a while, and from a sign-out on nothing more of the account is sent.
+    if !parts.board.may_send(&leftover.account) {
+        return;
+    }
     let answer = timeout(COURTESY, parts.transport.deliver(request)).await;
     tracing::debug!(answered = answer.is_ok(), "an upload that nobody needs any more was ended");
 }
@@ -142,6 +146,10 @@ async fn termination(parts: &Parts, leftover: &Leftover) -> Option<Request> {
     let mut of = Request::new(frozen.method, frozen.url);
     of.headers = frozen.headers;
     of.timeout = COURTESY;
+    // Nobody is asked for credentials of an account that has left.
+    if !parts.board.may_send(account) {
+        return None;
+    }
     of.authorize(parts.credentials.get(account, &origin).await.ok()?.headers);
     Some(progress.termination(&of))
 }

@@ -25,7 +25,8 @@ impl StorageSync {
     ///
     /// # Errors
     /// `invalid_argument` for an origin that no endpoint goes to, a header that may not be set, an account of more than 256 bytes or with
-    /// control characters, or one beside the current one when 64 others have credentials.
+    /// control characters, or one beside the current one when 64 others have credentials; `wrong_state` when no account is named and the
+    /// current one becomes another one meanwhile.
     pub async fn set_credentials(
         &self,
         origin: Option<&str>,
@@ -47,6 +48,18 @@ impl StorageSync {
         }
         let before = credentials.is_expected(&of, &origin);
         credentials.set(&of, &origin, headers)?;
+        if account.is_none() && outbox.account().await? != of {
+            // It left after it was looked at, and what is set now would outlive its sign-out.
+            if before {
+                credentials.clear(&of)
+            } else {
+                credentials.forget(&of)
+            }
+            return Err(Error::WrongState(
+                "the current account became another one meanwhile: name the account that these credentials belong to"
+                    .into(),
+            ));
+        }
         self.shared.wake.wake(Wake::Credentials);
         let given = credentials.is_expected(&of, &origin);
         if before != given {

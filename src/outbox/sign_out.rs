@@ -82,7 +82,7 @@ impl Outbox {
         &self,
         leftover: Leftover,
         timeout: Option<Duration>,
-        forget: impl FnOnce(&str) + Send,
+        forget: impl Fn(&str) + Send,
     ) -> Result<SignedOut> {
         let Parts { store, board, keys, .. } = self.parts();
         if !board.owner() {
@@ -117,6 +117,8 @@ impl Outbox {
         self.wake(Wake::Changed).await;
 
         self.settle_what_is_under_way(&account, &barred).await?;
+        // What had just begun may have asked for credentials once more.
+        forget(&account);
         let left = store.counts(&account).await?;
         let waiting = left.pending + left.inflight + left.failed;
         let meanwhile = left.acked.saturating_sub(before.acked).max(delivered);

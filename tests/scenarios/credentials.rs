@@ -9,12 +9,14 @@ use std::{
     },
 };
 
+use futures_util::FutureExt as _;
 use serde_json::json;
 use storage_sync_backend::{Backend, Rule};
 use tauri_plugin_storage_sync::{
     Entry, State, WaitingFor,
     testing::{
         keychain::testing::Mood,
+        outbox::Leftover,
         transport::credentials::{AuthProvider, AuthRequest},
         wake::Wake,
     },
@@ -200,6 +202,38 @@ async fn credentials_replace_no_header_that_the_author_wrote() {
     device.acked(id).await;
     let request = backend.requests().remove(0);
     assert_eq!((request.header("x-tenant"), request.header("authorization")), (Some("a"), Some("Bearer token")));
+    device.stop().await;
+}
+
+struct Ready;
+
+impl AuthProvider for Ready {
+    fn headers(
+        &self,
+        _: AuthRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<(String, String)>, String>> + Send + '_>> {
+        Box::pin(async { Ok(bearer("token")) })
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_were_asked_for_while_their_account_left_are_forgotten_too() {
+    let (backend, folder) = (backend().await, tempfile::tempdir().unwrap());
+    let mut setup = Setup::new(folder.path(), impatient(&backend));
+    setup.auth = Some(Arc::new(Ready));
+    let device = setup.start().await;
+    device.outbox.set_account("ada").await.unwrap();
+    let first = AtomicUsize::new(0);
+    let forget = |account: &str| {
+        device.credentials.forget(account);
+        if first.fetch_add(1, Ordering::SeqCst) == 0 {
+            // As an attempt does that had just begun.
+            let asking = std::pin::pin!(device.credentials.get(account, &backend.url())).now_or_never();
+            assert!(asking.expect("it is ready").is_ok());
+        }
+    };
+    device.outbox.sign_out(Leftover::Keep, None, forget).await.unwrap();
+    assert_eq!(device.credentials.version("ada", &backend.url()), 0, "they outlive the sign-out");
     device.stop().await;
 }
 
