@@ -495,7 +495,10 @@ export interface Flushed {
 
 /** What `setCredentials` takes. */
 export interface Credentials {
-  /** Scheme, host and port of a configured endpoint. May be left out where all endpoints share one. */
+  /**
+   * Scheme, host and port of a configured endpoint. May be left out where all endpoints share one. Or those of one that was configured
+   * before, while entries wait there for credentials.
+   */
   origin?: string | undefined
   /** Header names and values, such as `{ Authorization: 'Bearer …' }`. They replace the ones given before; `{}` clears them. */
   headers: Record<string, string>

@@ -11,7 +11,7 @@ use super::{
     rules::{Allowance, Attempt, Judgement, Next, SLOW_RETRY},
 };
 use crate::{
-    board::Backoff,
+    board::{Backoff, Because},
     config::{IfUnknown, Retention},
     entry::{KeyState, WaitingFor},
     error::Result,
@@ -322,7 +322,13 @@ impl Drain {
             }
             Allowance::None { until } => {
                 let due = until.unwrap_or(now + Duration::from_secs(1));
-                self.park(kind, head, due, now, Backoff::For(WaitingFor::Offline { origin }));
+                // No hold of its endpoint says so: those are of the origin that it goes to by now.
+                let why = match self.rules.shut_at(&origin) {
+                    Some(Because::Auth) => Backoff::For(WaitingFor::Auth { origin }),
+                    Some(Because::Offline) => Backoff::For(WaitingFor::Offline { origin }),
+                    _ => Backoff::Until(due),
+                };
+                self.park(kind, head, due, now, why);
             }
         }
     }

@@ -247,6 +247,12 @@ impl Rules {
         }
     }
 
+    /// What keeps everything from that origin, of any endpoint.
+    pub(super) fn shut_at(&self, origin: &str) -> Option<Because> {
+        let origin = self.origins.get(origin)?;
+        because(&origin.circuit).or_else(|| because(&origin.auth))
+    }
+
     /// Whether what is claimed may go out now. A hold that came since sends it back, but for the probe, which is there to find out.
     pub(super) fn passage(&self, attempt: &Attempt, now: Duration) -> Passage {
         let (Some(endpoint), Some(origin)) = (self.endpoints.get(&attempt.kind), self.origins.get(&attempt.origin))

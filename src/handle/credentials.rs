@@ -6,6 +6,7 @@ use url::Url;
 
 use super::StorageSync;
 use crate::{
+    entry::{Hold, WaitingFor},
     error::{Error, Result},
     outbox::{Leftover, SignedOut, check_account},
     wake::Wake,
@@ -17,7 +18,8 @@ const OTHER_ACCOUNTS: usize = 64;
 impl StorageSync {
     /// Sets what is sent as credentials to `origin`, in memory only; entries that waited for them go now.
     ///
-    /// - `origin`: scheme, host and port of an endpoint that is configured; may be left out when all endpoints share one.
+    /// - `origin`: scheme, host and port of an endpoint that is configured; may be left out when all endpoints share one. Or one to which
+    ///   entries go that were first sent when it was configured, and for which `status()` shows that they wait for credentials.
     /// - `headers`: names and values, such as `Authorization`. One that the endpoint itself sends, as its `headers` in the configuration
     ///   say, is left out there: the configuration's stands. They replace those set before; none at all removes them. Once there were
     ///   some, nothing is sent there without, also after a restart: it waits for `auth` until they are given again, or removed in this way.
@@ -38,7 +40,7 @@ impl StorageSync {
         let outbox = self.outbox().await?;
         let current = outbox.account().await?;
         let of: Arc<str> = account.map_or_else(|| Arc::clone(&current), Into::into);
-        let origin = configured(origin, &self.shared.settings.origins())?;
+        let origin = self.origin_for(origin, &of).await?;
         let credentials = &self.shared.credentials;
         if !headers.is_empty() && of != current && credentials.accounts_beside(&[&of, &current]) >= OTHER_ACCOUNTS {
             return Err(Error::argument(format!(
@@ -67,6 +69,19 @@ impl StorageSync {
             outbox.note_credentials(&of, &origin, given).await?;
         }
         Ok(())
+    }
+
+    /// Where credentials may go to: an origin that is configured, or one that was and is still owed something, since what may have been
+    /// sent goes where it went before.
+    async fn origin_for(&self, given: Option<&str>, account: &str) -> Result<String> {
+        let refused = match configured(given, &self.shared.settings.origins()) {
+            Ok(origin) => return Ok(origin),
+            Err(refused) => refused,
+        };
+        let Some(origin) = given.and_then(origin_of) else { return Err(refused) };
+        let asks = |hold: &Hold| matches!(&hold.waiting_for, WaitingFor::Auth { origin: asks } if *asks == origin);
+        let known = self.shared.credentials.is_expected(account, &origin);
+        if known || self.outbox().await?.status().await?.holds.iter().any(asks) { Ok(origin) } else { Err(refused) }
     }
 
     /// Signs the current account out: its credentials and its key go from memory, nothing more of it is sent, and the current account is

@@ -203,6 +203,43 @@ fn bytes_of_files_that_are_kept_in_the_queue_count_as_those_of_every_other_paylo
 }
 
 #[test]
+fn what_was_first_sent_elsewhere_gets_credentials_there_and_only_there() {
+    let bench = start(everything(), form(), Builder::new()).unwrap();
+    let entry = |key: &str| json!({ "kind": "form", "payload": 1, "options": { "key": key } });
+    let silent = json!({ "origin": "https://a.com", "headers": { "Authorization": "silent" } });
+    call(&bench.window, "set_credentials", silent).unwrap();
+    let id = call(&bench.window, "enqueue", entry("guarded")).unwrap()["id"].clone();
+    call(&bench.window, "flush", json!({ "timeoutMs": 20_000 })).unwrap();
+    assert_eq!(call(&bench.window, "get", json!({ "id": id })).unwrap()["possiblySent"], true);
+    crate::builder::on_event(bench.app.handle(), &tauri::RunEvent::Exit);
+    // An update of the app moves its backend.
+    let moved = json!({ "endpoints": { "form": { "method": "PUT", "url": "https://b.com/{key}" } } });
+    let bench = start_in(bench.place.clone(), everything(), Some(moved), Builder::new()).unwrap();
+    let sync = |command: &str, arguments: Value| call(&bench.window, command, arguments);
+    let give = |origin: &str, token: &str| {
+        sync("set_credentials", json!({ "origin": origin, "headers": { "Authorization": token } }))
+    };
+    let since = std::time::Instant::now();
+    let asks = json!({ "reason": "auth", "origin": "https://a.com" });
+    while sync("get", json!({ "id": id })).unwrap()["waitingFor"] != asks {
+        assert!(since.elapsed() < Duration::from_secs(20), "{}", sync("get", json!({ "id": id })).unwrap());
+        std::thread::yield_now();
+    }
+    assert_eq!(sync("status", json!({})).unwrap()["holds"][0]["waitingFor"], asks);
+    assert_eq!(code(give("https://c.com", "of nobody")), "invalid_argument");
+    give("https://b.com", "of b").unwrap();
+    let other = sync("enqueue", entry("guarded")).unwrap()["id"].clone();
+    give("https://a.com", "of a").unwrap();
+    for id in [id, other] {
+        sync("delivered", json!({ "id": id, "timeoutMs": 20_000 })).unwrap();
+    }
+    let sent = bench.server.0.lock().unwrap();
+    let with: Vec<_> =
+        sent.iter().flat_map(|sent| sent.credentials.iter().map(|(_, token)| (sent.url.as_str(), &**token))).collect();
+    assert_eq!(with, [("https://a.com/guarded", "of a"), ("https://b.com/guarded", "of b")]);
+}
+
+#[test]
 fn a_window_that_enqueues_without_end_is_held_back_and_the_others_are_not() {
     let mut config = form().unwrap();
     config["limits"] = json!({ "windowEntries": 3, "windowBytes": 1000 });

@@ -96,7 +96,7 @@ impl KeySource for Memory {
 }
 
 /// A server that takes everything, and gives ids where something is created; but of what is called `contested` it always holds a
-/// newer revision, and what is called `guarded` it takes with credentials only.
+/// newer revision, and what is called `guarded` it takes with credentials only. To the credentials `silent` it says nothing.
 #[derive(Clone, Default)]
 struct Server(Arc<Mutex<Vec<Request>>>);
 
@@ -106,7 +106,9 @@ impl Transport for Server {
             request.headers.iter().find(|(name, _)| name == "Sync-Revision").map(|(_, value)| value.parse::<u64>());
         let learned =
             Learned { canonical_id: (request.method == "POST").then(|| "l-1".to_owned()), ..Learned::default() };
-        let outcome = if request.url.path().ends_with("guarded") && request.credentials.is_empty() {
+        let outcome = if request.credentials.iter().any(|(_, value)| value == "silent") {
+            Outcome::Unknown { why: "silence".into(), timed_out: false }
+        } else if request.url.path().ends_with("guarded") && request.credentials.is_empty() {
             Outcome::Unauthorized { status: 401 }
         } else if request.url.path().ends_with("contested") {
             let revision = own.map(|own| own.unwrap() + 1);
