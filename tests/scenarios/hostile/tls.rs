@@ -1,7 +1,15 @@
 //! TLS and HTTP/2. What a certificate is worth depends on what the process trusts, so this happens in a process of its own, which trusts a CA of the
 //! tests.
 
-use std::{io::Result, path::PathBuf, process::Command, sync::Arc};
+use std::{
+    io::Result,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use rustls::{
     ServerConfig,
@@ -149,15 +157,15 @@ const TRICKS: &[(&str, Becomes, Trick)] = &[
     ("a good answer", Becomes::Acked, |wire, stream| wire.write_all(&good_answer(stream))),
     ("the stream is reset", UNKNOWN, |wire, stream| wire.write_all(&frame(RESET, 0, stream, &7u32.to_be_bytes()))),
     ("the connection goes away", UNKNOWN, |wire, _| wire.write_all(&frame(GO_AWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]))),
-    ("headers that never end", UNKNOWN, |wire, stream| {
+    ("headers that never end", Becomes::Stalls, |wire, stream| {
         wire.write_all(&frame(HEADERS, 0, stream, OK))?;
         again(wire, &frame(CONTINUATION, 0, stream, &field("x-more", b"x")))
     }),
-    ("headers that never end and are empty", UNKNOWN, |wire, stream| {
+    ("headers that never end and are empty", Becomes::Stalls, |wire, stream| {
         wire.write_all(&frame(HEADERS, 0, stream, OK))?;
         again(wire, &frame(CONTINUATION, 0, stream, b""))
     }),
-    ("headers that unpack to megabytes", UNKNOWN, |wire, stream| {
+    ("headers that unpack to megabytes", Becomes::Stalls, |wire, stream| {
         // One field goes into the table, and is then named by one byte each time.
         let kept = [&[0x40, 1, b'x', 0x7f, 0x80, 0x1e][..], &[b'y'; 127 + 3840]].concat();
         let head = [OK, &kept, &[0xbe; 8000]].concat();
@@ -177,7 +185,7 @@ const TRICKS: &[(&str, Becomes, Trick)] = &[
         wire.write_all(&frame(HEADERS, END_HEADERS, stream, OK))?;
         again(wire, &frame(DATA, 0, stream, &[b'1'; 1024]))
     }),
-    ("a body of nothing that never ends", UNKNOWN, |wire, stream| {
+    ("a body of nothing that never ends", Becomes::Stalls, |wire, stream| {
         wire.write_all(&frame(HEADERS, END_HEADERS, stream, OK))?;
         again(wire, &frame(DATA, 0, stream, b""))
     }),
@@ -186,27 +194,29 @@ const TRICKS: &[(&str, Becomes, Trick)] = &[
         wire.write_all(&frame(WINDOW, 0, stream, &0x7fff_ffff_u32.to_be_bytes()).repeat(2))
     }),
     ("a window that grows by nothing", UNKNOWN, |wire, stream| wire.write_all(&frame(WINDOW, 0, stream, &[0; 4]))),
-    ("settings again and again", UNKNOWN, |wire, _| again(wire, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]))),
-    ("pings again and again", UNKNOWN, |wire, _| again(wire, &frame(PING, 0, 0, &[7; 8]))),
-    ("frames that nobody knows", UNKNOWN, |wire, stream| again(wire, &frame(0xfa, 0xff, stream, &[1; 512]))),
+    ("settings again and again", Becomes::Stalls, |wire, _| {
+        again(wire, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]))
+    }),
+    ("pings again and again", Becomes::Stalls, |wire, _| again(wire, &frame(PING, 0, 0, &[7; 8]))),
+    ("frames that nobody knows", Becomes::Stalls, |wire, stream| again(wire, &frame(0xfa, 0xff, stream, &[1; 512]))),
     ("HTTP/1.1 after all", UNKNOWN, |wire, _| wire.write_all(&created("7"))),
 ];
 
 async fn http_2() {
     for (row, becomes, trick) in TRICKS {
-        let server = Server::start(Some(tls("good", "h2")), move |number, wire| speak(wire, number, *trick));
+        let tricked = AtomicBool::new(false);
+        let server = Server::start(Some(tls("good", "h2")), move |_, wire| speak(wire, &tricked, *trick));
         World::meets(&server, "note", *becomes, row).await;
     }
 }
 
-/// Plays the trick on the first request of the first connection; everything else is answered as it should be.
-fn speak(wire: &mut dyn Wire, number: usize, trick: Trick) -> Result<()> {
+/// Plays the trick on the first request of all; everything else is answered as it should be.
+fn speak(wire: &mut dyn Wire, tricked: &AtomicBool, trick: Trick) -> Result<()> {
     let mut preface = [0; 24];
     wire.read_exact(&mut preface)?;
     assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     wire.write_all(&frame(SETTINGS, 0, 0, b""))?;
     wire.flush()?;
-    let mut tricked = number > 0;
     loop {
         let mut head = [0; 9];
         wire.read_exact(&mut head)?;
@@ -216,10 +226,7 @@ fn speak(wire: &mut dyn Wire, number: usize, trick: Trick) -> Result<()> {
         match (head[3], head[4]) {
             (SETTINGS, flags) if flags & ACK == 0 => wire.write_all(&frame(SETTINGS, ACK, 0, b""))?,
             (PING, flags) if flags & ACK == 0 => wire.write_all(&frame(PING, ACK, 0, &payload))?,
-            (HEADERS, _) if !tricked => {
-                tricked = true;
-                trick(wire, stream)?;
-            }
+            (HEADERS, _) if !tricked.swap(true, Ordering::SeqCst) => trick(wire, stream)?,
             (HEADERS, _) => wire.write_all(&good_answer(stream))?,
             _ => {}
         }

@@ -116,9 +116,7 @@ async fn file(row: &str, lie: Lie, becomes: Becomes, stalls: bool) {
     let bytes: Vec<u8> = (0..LENGTH).map(|at| (at / 251) as u8).collect();
     let source = FileSource::reader(Cursor::new(bytes.clone()), None);
     let id = device.outbox.enqueue_file("file", source, FileOptions::default()).await.unwrap().id;
-    let over =
-        |entry: &Entry| entry.state != State::Inflight && (entry.last_error.is_some() || entry.state != State::Pending);
-    let entry = device.until(id, over).await;
+    let entry = world.answered(id, row).await;
     let asked = seen.requests.lock().unwrap().len();
     let Becomes::Waits(for_it, counted, possibly_sent) = becomes else {
         unreachable!("nothing of this settles a file")
