@@ -1,6 +1,6 @@
 //! Files, of the page and of the disk, are safe once they are in the queue, and arrive whole.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -88,13 +88,14 @@ async fn a_file_of_the_page_and_one_of_the_disk_outlive_a_kill_and_arrive_whole(
     // Nothing depends on the original any more.
     fs::remove_file(&on_disk).expect("it is still there");
 
-    backend.misbehave(Rule::slow(Duration::from_millis(400)).kind("files").method("PATCH"));
+    // What goes with the creation is taken, and nothing more before the page was seen: on a machine that is slow both would be there by then.
+    let gate = backend.hold(Rule::hold().kind("files").method("PATCH"));
     backend.restart().await.expect("the port is free again");
     let app = installation.start().await;
     app.shows_what("file-state", |state| state.contains(" sent")).await;
     app.show("file-list").await;
     app.picture("files-uploading");
-    backend.behave();
+    gate.open();
     wait_while_it_moves("both files to arrive", async || {
         let (files, shown) = (arrived(&backend), app.text("file-list").await);
         (files.len() == 2).then_some(()).ok_or_else(|| format!("{shown:?}, and {files:?} arrived"))
@@ -161,7 +162,7 @@ async fn press(app: &App, name: &str, button: &str) {
 async fn one_upload_is_paused_while_another_one_arrives_and_goes_on_where_it_was_after_a_restart() {
     let _desktop = Desktop::take().await;
     let backend = backend::there().await;
-    backend.misbehave(Rule::slow(Duration::from_millis(300)).kind("files").method("PATCH"));
+    let gate = backend.hold(Rule::hold().kind("files").method("PATCH"));
     let installation = Installation::new(&backend.url());
     let app = installation.start().await;
     let becomes = async |app: &App, name: &str, end: &str| {
@@ -172,14 +173,16 @@ async fn one_upload_is_paused_while_another_one_arrives_and_goes_on_where_it_was
         .await;
     };
     pick(&app, "long.mp4", 4, SIZE).await;
-    wait_for("it to be under way", async || {
-        let state = state_of(&app, "long.mp4").await;
-        state.contains(" sent").then_some(()).ok_or(state)
+    // What goes with the creation is there by the server's word, and nothing more comes to it: it is paused neither before nor after.
+    wait_while_it_moves("it to be under way", async || {
+        let (entries, state) = (waiting(&app).await, state_of(&app, "long.mp4").await);
+        let begun = entries.iter().any(|entry| entry["uploaded"].as_u64().is_some_and(|bytes| bytes > 0));
+        begun.then_some(()).ok_or_else(|| format!("{state:?}, and the entries are {entries:?}"))
     })
     .await;
     press(&app, "long.mp4", "file-pause").await;
     becomes(&app, "long.mp4", "· Paused").await;
-    backend.behave();
+    gate.open();
     pick(&app, "short.mp4", 5, 1 << 20).await;
     becomes(&app, "short.mp4", "Delivered").await;
     app.show("file-list").await;
