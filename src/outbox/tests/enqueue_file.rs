@@ -1,6 +1,6 @@
 use std::{
     fs::{self, File},
-    io::{self, Cursor, Write},
+    io::{self, Cursor, Seek, SeekFrom, Write},
     sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
 };
@@ -316,31 +316,67 @@ async fn a_file_that_does_not_fit_is_refused_and_it_is_said_how_much_is_missing(
 
 #[tokio::test]
 async fn a_file_that_is_written_to_while_it_is_copied_is_copied_again_or_refused() {
+    const LENGTH: usize = 900_000;
     let fixture = Fixture::new().await;
-    let (_folder, path) = fixture.source(&bytes(900_000));
-    let enough = Arc::new(AtomicBool::new(false));
-    let (writing, stop) = (path.clone(), Arc::clone(&enough));
+    let (_folder, path) = fixture.source(&bytes(LENGTH));
+    let (written, enough) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (writing, begun, stop) = (path.clone(), Arc::clone(&written), Arc::clone(&enough));
     let writer = std::thread::spawn(move || {
         let mut file = File::options().write(true).open(writing).unwrap();
-        while !stop.load(Ordering::Acquire) {
-            file.write_all(b"x").unwrap();
+        // The first byte is ahead of the last one by one at most, whenever one looks.
+        for number in (0..=u8::MAX).cycle() {
+            for at in [0, LENGTH as u64 - 1] {
+                file.seek(SeekFrom::Start(at)).unwrap();
+                file.write_all(&[number]).unwrap();
+            }
+            begun.store(true, Ordering::Release);
+            if stop.load(Ordering::Acquire) {
+                return;
+            }
         }
     });
-    let refused = fixture.outbox.enqueue_file("video", File::open(&path).unwrap(), named()).await;
+    soon(until(|| written.load(Ordering::Acquire))).await;
+    // The writer may have to wait for the processor while one copy is made: then nothing is wrong with that one.
+    let refused = 'refused: {
+        for _ in 0..1000 {
+            let before = fixture.in_spool();
+            match fixture.outbox.enqueue_file("video", File::open(&path).unwrap(), named()).await {
+                Ok(receipt) => {
+                    let content = fixture.content(receipt.id).await;
+                    let ahead = content[0].wrapping_sub(content[LENGTH - 1]);
+                    assert!(content.len() == LENGTH && ahead <= 1, "it never was so: {ahead}");
+                    assert_eq!(fixture.outbox.file(receipt.id).await.unwrap().sha256, hex(&content));
+                    fixture.outbox.discard(receipt.id, false).await.unwrap();
+                }
+                refused => {
+                    assert_eq!(fixture.in_spool(), before);
+                    break 'refused refused;
+                }
+            }
+        }
+        panic!("it is never refused");
+    };
     enough.store(true, Ordering::Release);
     writer.join().unwrap();
     assert_refused(refused, "source_changed", "nobody writes to it");
-    assert!(fixture.in_spool().is_empty());
 
     // Written to once: what is kept is one of the two, whole.
-    let (before, after) = (bytes(900_000), vec![7; 900_000]);
+    let fixture = Fixture::new().await;
+    let (before, after) = (bytes(LENGTH), vec![7; LENGTH]);
     fs::write(&path, &before).unwrap();
     let (writing, content, data) = (path.clone(), after.clone(), fixture.folder.path().to_owned());
     let writer = std::thread::spawn(move || {
         while Spool::new(&data).list().unwrap().is_empty() {}
-        fs::write(writing, content).unwrap();
+        // At no moment is it short.
+        File::options().write(true).open(writing).unwrap().write_all(&content).unwrap();
     });
-    let id = fixture.outbox.enqueue_file("video", File::open(&path).unwrap(), named()).await.unwrap().id;
+    // All of the copies may be made while it is written.
+    let id = loop {
+        match fixture.outbox.enqueue_file("video", File::open(&path).unwrap(), named()).await {
+            Err(error) if error.code() == "source_changed" => {}
+            enqueued => break enqueued.unwrap().id,
+        }
+    };
     writer.join().unwrap();
     let content = fixture.content(id).await;
     assert!(content == before || content == after, "it is neither the one nor the other");
