@@ -8,6 +8,10 @@ use crate::{
     support::{Keeper, MIB, OnDisk, attempt, attempt_of, content, is_acked},
 };
 
+/// The server takes what goes with a creation, and no chunk that is larger: so each needs the test's own task, and none of those that follow is under
+/// way before that looks.
+const DOOR: usize = MIB / 4;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_arrives_byte_for_byte_under_its_name() {
     let server = TusServer::start();
@@ -37,6 +41,7 @@ async fn an_empty_file_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_was_dropped_goes_on_in_another_process() {
     let server = TusServer::start();
+    server.control(&json!({ "maxBody": DOOR }));
     let (bytes, keeper) = (content(6 * MIB), Keeper::new());
     let source = OnDisk::holding(&bytes);
     tokio::select! {
@@ -45,6 +50,7 @@ async fn an_upload_that_was_dropped_goes_on_in_another_process() {
     }
     let kept = keeper.kept().unwrap();
     assert!((MIB as u64..6 * MIB as u64).contains(&kept.offset) && !kept.last_patch_begun, "{kept:?}");
+    server.control(&json!({}));
     let answer = attempt(&server.url(), &source, &keeper).await;
     assert!(is_acked(&answer), "{answer:?}");
     assert!(server.the_file() == bytes);
@@ -56,6 +62,7 @@ async fn an_upload_that_was_dropped_goes_on_in_another_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_outlives_the_server_that_took_it() {
     let mut server = TusServer::start();
+    server.control(&json!({ "maxBody": DOOR }));
     let (bytes, keeper) = (content(6 * MIB), Keeper::new());
     let source = OnDisk::holding(&bytes);
     let url = server.url();
@@ -66,6 +73,7 @@ async fn an_upload_outlives_the_server_that_took_it() {
     assert!(!is_acked(&answer) && answer.unapplied, "{answer:?}");
     let answer = attempt(&server.url(), &source, &keeper).await;
     assert!(matches!(answer.outcome, Outcome::Unreachable { .. }), "{answer:?}");
+    server.control(&json!({}));
     server.restart();
     let answer = attempt(&server.url(), &source, &keeper).await;
     assert!(is_acked(&answer), "{answer:?}");
@@ -74,11 +82,13 @@ async fn an_upload_outlives_the_server_that_took_it() {
 
 /// Leaves off in the middle of an upload.
 async fn leave_off(server: &TusServer, source: &std::sync::Arc<OnDisk>, keeper: &std::sync::Arc<Keeper>) {
+    server.control(&json!({ "maxBody": DOOR }));
     tokio::select! {
         answer = attempt(&server.url(), source, keeper) => panic!("{answer:?}"),
         () = keeper.sent(MIB as u64 + MIB as u64 / 2) => {}
     }
     assert!(!keeper.kept().unwrap().last_patch_begun);
+    server.control(&json!({}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
