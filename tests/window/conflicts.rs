@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use storage_sync_backend::{Backend, Options, Revisions};
 
 use crate::support::app::{App, Installation};
 use crate::support::backend;
 use crate::support::desktop::Desktop;
 use crate::support::page;
+use crate::support::wait_for;
 
 /// What the one listing on the server says.
 async fn holds(backend: &Backend, title: &str) {
@@ -24,7 +25,19 @@ async fn met(app: &App, backend: &Backend, typed: &str) {
     app.click(page::EDIT_ELSEWHERE).await;
     // Not the message of it, which goes away by itself.
     backend::holds(backend, page::LISTINGS, |it| String::from_utf8_lossy(&it.body).contains("on the phone")).await;
+    // Nothing leaves before all of it is in the queue: where keys come slowly a part of it is saved first.
+    app.invoke("pause", json!({})).await.expect("pause is allowed");
     app.type_into(page::TITLE, typed).await;
+    wait_for("all that was typed to be in the queue", async || {
+        let field = format!("return document.querySelector('[data-testid={}]').value", page::TITLE);
+        let (title, entries) = (app.run(&field, vec![]).await, page::undelivered(app).await);
+        let [entry] = &entries[..] else { return Err(format!("the entries are {entries:?}")) };
+        let saved = app.invoke("payload", json!({ "id": entry["id"] })).await.expect("payload is allowed");
+        (saved["json"]["title"] == title).then_some(()).ok_or_else(|| format!("{title} was typed, and it is {saved}"))
+    })
+    .await;
+    app.shows_what(page::SAVED, |said| said.starts_with("Saved on this device")).await;
+    app.invoke("resume", json!({})).await.expect("resume is allowed");
     app.shows_what(page::KEEP_MINE, |label| label == "Keep mine").await;
 }
 
