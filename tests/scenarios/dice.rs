@@ -59,6 +59,12 @@ pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
+/// Whether there is to be another kill after so many. When one hits what the run is about is up to the machine: there are more of them, and ten times as
+/// many at most, until one did.
+pub fn goes_on(done: u64, kills: u64, hit: bool) -> bool {
+    done < kills || (!hit && done < kills * 10)
+}
+
 /// `STORAGE_SYNC_SEED`, or another one each time.
 pub fn seed() -> u64 {
     number("STORAGE_SYNC_SEED", SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970").as_nanos() as u64 | 1)

@@ -16,7 +16,7 @@ use tauri_plugin_storage_sync::{
 use uuid::Uuid;
 
 use crate::{
-    dice::{Dice, number, seed},
+    dice::{Dice, goes_on, number, seed},
     file_kills::{named, sha256, spooled},
     support::{Device, Setup, backend},
     victim::said_until_killed,
@@ -198,17 +198,23 @@ async fn a_kill_at_any_moment_of_a_sign_out_leaves_all_of_the_account_or_nothing
     backend.stop().await;
     let (mut stay, mut gone, mut finished) = (Stay::default(), 0, 0);
     let mut dice = Dice::new(seed);
-    for round in 0..kills {
-        // From before the mark is on the disk until after everything is done.
-        let micros = dice.roll(150_000);
+    // From before the mark is on the disk until after everything is done.
+    let (mut round, mut span) = (0, 150_000);
+    while goes_on(round, kills, kills < 12 || gone > finished) {
+        let micros = dice.roll(span);
         let (path, to) = (folder.path().to_str().unwrap().to_owned(), url.clone());
         let said = tokio::task::spawn_blocking(move || run_and_kill(&path, &to, round, micros)).await.unwrap();
         stay.notes.extend(said.stays.clone());
         stay.files.extend(said.files.clone());
         finished += u64::from(said.left);
         gone += u64::from(look(folder.path(), &url, &said, &stay).await);
+        round += 1;
+        if round >= kills {
+            // Where all of them came too late the next one comes earlier, and the other way round.
+            span = if said.left { span / 2 + 1 } else { span * 2 };
+        }
     }
-    println!("{kills} kills: {gone} times the account was gone after the next start, {finished} times before the kill");
+    println!("{round} kills: {gone} times the account was gone after the next start, {finished} times before the kill");
     assert!(kills < 12 || gone > finished, "no kill hit a sign-out that had begun");
     // And what stays is delivered, whole, and nothing else is.
     backend.restart().await.unwrap();

@@ -31,15 +31,15 @@ struct Life {
 }
 
 impl Life {
-    /// It is killed some steps after the server has `target` bytes by its own word.
-    fn lead(folder: &Path, config: &Value, target: u64, mut steps: u64) -> Self {
+    /// It is killed some steps after the server has the bytes by its own word that `target` makes of those that it had before.
+    fn lead(folder: &Path, config: &Value, target: impl Fn(u64) -> u64, mut steps: u64) -> Self {
         let mut apart = Apart::start(folder, config);
         let mut life: Option<Self> = None;
         loop {
             let line = apart.line().expect("it lives until it is killed");
             let life = life.get_or_insert_with(|| Self::begins(&line));
             life.hears(&line);
-            if life.at >= target && line.starts_with("sent ") {
+            if life.at >= target(life.first) && line.starts_with("sent ") {
                 if steps == 0 {
                     break;
                 }
@@ -95,10 +95,13 @@ async fn an_app_that_is_killed_again_and_again_sends_no_more_than_a_chunk_again_
     let id = device.enqueue("video", &bytes, file).await;
     device.stop().await;
 
-    let step = bytes.len() as u64 / (kills + 4);
+    let whole = bytes.len() as u64;
     let mut lives = Vec::new();
     for kill in 0..kills {
-        let (target, steps) = (step * kill + random(step) + 1, random(6));
+        // Somewhere in its share of what is left, from wherever the one before it had come; one in four dies where it begins.
+        let (part, shares, steps) = (random(1000), kills + 4 - kill, random(6));
+        let target =
+            move |first| if kill % 4 == 3 { first } else { first + (whole - first) / shares * part / 1000 + 1 };
         let (folder, config) = (folder.path().to_owned(), config.clone());
         let life = tokio::task::spawn_blocking(move || Life::lead(&folder, &config, target, steps));
         lives.push(life.await.unwrap());
