@@ -24,6 +24,11 @@ async fn sign_in(app: &App, name: &str, token: &str) {
     app.shows(page::SIGNED_IN, &format!("Signed in as {name}")).await;
 }
 
+/// The page empties its form as the last thing of a sign-out: what is typed before that goes with it.
+async fn signed_out(app: &App) {
+    app.shows(page::SIGNED_IN, "Not signed in in this session").await;
+}
+
 async fn save(app: &App, title: &str) {
     let entry = json!({ "kind": page::DRAFT, "payload": { "title": title }, "options": { "key": title } });
     app.invoke("enqueue", entry).await.expect("enqueue is allowed");
@@ -97,6 +102,7 @@ async fn another_account_with_entries_of_the_first_pending_sends_nothing_under_t
     app.picture("sign-out");
     app.click(page::SIGN_OUT_KEEP).await;
     app.shows(page::PENDING, "0").await;
+    signed_out(&app).await;
 
     backend.restart().await.expect("the port is free again");
     sign_in(&app, "eve", "token of eve").await;
@@ -105,6 +111,7 @@ async fn another_account_with_entries_of_the_first_pending_sends_nothing_under_t
     app.click(page::FLUSH).await;
     app.click(page::SIGN_OUT).await;
     app.shows(page::ACKED, "0").await;
+    signed_out(&app).await;
     sign_in(&app, "ada", "token of ada").await;
     app.shows(page::ACKED, "2").await;
 
