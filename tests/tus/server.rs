@@ -113,6 +113,17 @@ impl TusServer {
         seen.iter().filter(|seen| seen.method == method).cloned().collect()
     }
 
+    /// Ends when nobody writes to that upload any more, who has hung up already: a question takes its lock.
+    pub fn let_go(&self, upload: &Path) {
+        let name = upload.file_name().unwrap().to_str().unwrap();
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let fields = "Host: x\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n\r\n";
+        write!(stream, "HEAD /files/{name} HTTP/1.1\r\n{fields}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
     /// What it keeps: each upload's file and what is known of it.
     pub fn uploads(&self) -> Vec<(PathBuf, Value)> {
         let Ok(files) = std::fs::read_dir(self.folder.path().join("files")) else { return Vec::new() };
