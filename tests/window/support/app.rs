@@ -9,7 +9,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{PATIENCE, desktop, free_port, processes, program, wait_for};
+use super::{PATIENCE, desktop, free_ports, processes, program, wait_for};
 
 /// What stays when the app is killed: its data folder and its surroundings.
 pub struct Installation {
@@ -46,7 +46,7 @@ impl Installation {
 
     /// Starts the app behind a WebDriver of its own and waits until its page is there.
     pub async fn start(&self) -> App {
-        let (port, native) = (free_port(), free_port());
+        let [port, native] = free_ports();
         let mut command = Command::new("tauri-driver");
         command.args(["--port", &port.to_string()]).args(["--native-port", &native.to_string()]).stdout(Stdio::null());
         self.surround(&mut command);

@@ -46,8 +46,15 @@ async fn look<T>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, String>, 
 
 /// A port of the loopback interface that nobody listened on a moment ago.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound listener has an address").port()
+    let [port] = free_ports();
+    port
+}
+
+/// As many of them, each another one.
+pub fn free_ports<const MANY: usize>() -> [u16; MANY] {
+    // All of them are held until all are known, or one could be given twice.
+    let listeners = [(); MANY].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports"));
+    listeners.each_ref().map(|listener| listener.local_addr().expect("a bound listener has an address").port())
 }
 
 /// A program of this workspace, built beside this test by `cargo build`.
