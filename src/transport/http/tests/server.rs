@@ -153,7 +153,8 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
                 return;
             }
             Reply::Stall(bytes) => {
-                stream.write_all(&bytes).await.unwrap();
+                // Who has left before needs no answer.
+                let _ = stream.write_all(&bytes).await;
                 while !matches!(stream.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}
                 shared.hung_up.notify_one();
                 return;
