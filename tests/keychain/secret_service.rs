@@ -276,9 +276,15 @@ fn a_prompt_that_nobody_answers_is_given_up_and_opened_only_once() {
             assert_eq!(keys.state("").state, KeyState::Locked);
         }
         assert_eq!(prompts.begun(), 1);
-        // Unlocked in another way while the prompt is still open: the key is there, and the service outlives it.
+        // Unlocked in another way while the prompt is still open: the key is there, in time unless the machine is slow, and the service outlives it.
         session.unlock().await;
-        assert_eq!(session.folder.get(&keys).await.unwrap().id(), key.id());
+        let had = loop {
+            match session.folder.get(&keys).await {
+                Ok(key) => break key,
+                Err(error) => assert!(matches!(error, Error::KeychainLocked), "{error}"),
+            }
+        };
+        assert_eq!(had.id(), key.id());
         session.lock().await;
         let newcomer = session.folder.keys(session.folder.keychain(), Duration::from_secs(2));
         assert!(matches!(session.folder.get(&newcomer).await, Err(Error::KeychainLocked)));
