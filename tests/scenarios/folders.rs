@@ -336,7 +336,7 @@ async fn what_the_server_has_is_moved_or_deleted_only_as_long_as_it_is_what_the_
         fs::remove_file(bench.path("b.txt")).unwrap();
         bench.backend.behave();
         bench.until(|watch| watch.files == 0).await;
-        assert!(bench.backend.world(held).contains_key("b.txt"));
+        bench.backend.wait_until(|world| held(world).contains_key("b.txt")).await;
         assert!(bench.backend.mutations().iter().all(|mutation| mutation.method != "DELETE"));
         bench.stop().await;
     }
@@ -468,7 +468,7 @@ async fn a_watch_is_followed_while_its_account_is_the_current_one_and_goes_with_
     bench.until_the_same().await;
     // Another key, and the same names: a rotation changes no lane.
     bench.until(|watch| watch.delivered == 1).await;
-    let rotated = bench.device().outbox.rotate_key().await.unwrap();
+    let rotated = bench.device().rotated().await;
     assert!(rotated.finished, "{rotated:?}");
     bench.write("a.txt", "edited");
     bench.until_the_same().await;

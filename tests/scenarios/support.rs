@@ -21,7 +21,7 @@ use tauri_plugin_storage_sync::{
         config::{Config, Migrations, Settings},
         engine::{self, Engine},
         keychain::{KeySource, Keys, testing::MemoryKeys},
-        outbox::{self, EnqueueOptions, Outbox, Payload, Query},
+        outbox::{self, EnqueueOptions, Outbox, Payload, Query, Rotated},
         store::{Store, Trial},
         transport::{
             Transport,
@@ -218,6 +218,21 @@ impl Device {
         let options =
             EnqueueOptions { key: Some(key.into()), action: Some(Action::Delete), ..EnqueueOptions::default() };
         self.enqueue_with(kind, Value::Null, options).await
+    }
+
+    /// A rotation of the key, and what all of its calls have done. On a machine that is slow somebody may hold the old key for longer than one call
+    /// waits: the next one goes on with it.
+    pub async fn rotated(&self) -> Rotated {
+        let mut rotated = self.outbox.rotate_key().await.expect("the key is rotated");
+        for _ in 0..30 {
+            if rotated.finished {
+                break;
+            }
+            let before = rotated.rewrapped;
+            rotated = self.outbox.rotate_key().await.expect("the rotation goes on");
+            rotated.rewrapped += before;
+        }
+        rotated
     }
 
     pub async fn entry(&self, id: Uuid) -> Entry {
