@@ -90,7 +90,7 @@ fn no_key_of_the_keychain_is_in_the_log_an_answer_or_a_file_whatever_is_done_wit
             // Rotated, with rows under the old one.
             device.outbox.pause().await.unwrap();
             let third = device.enqueue("form", Some("c"), json!({ "n": 3 })).await;
-            let rotated = device.outbox.rotate_key().await.unwrap();
+            let rotated = device.rotated().await;
             assert!(rotated.finished && rotated.unreadable == 0, "{rotated:?}");
             seen.show(&rotated);
             assert_eq!((seen.look(&session), seen.keys.len()), (1, 2));

@@ -97,7 +97,7 @@ async fn do_not_disturb_each_other(session: &Session, one: Installed<'_>, other:
     };
 
     let key = one.key(session, "");
-    assert!(device.outbox.rotate_key().await.unwrap().finished);
+    assert!(device.rotated().await.finished);
     assert_ne!(one.key(session, ""), key, "it was rotated");
     let neighbour = anew(neighbour, "a rotation").await;
     reads_all(&device, "", &lost).await;

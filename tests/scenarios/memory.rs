@@ -144,10 +144,13 @@ fn search(key: Masked) -> Found {
 async fn gone(key: Masked, when: &str) {
     let mut found = search(key);
     let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let mut searches = 1;
     while !found.nothing() {
-        assert!(tokio::time::Instant::now() < end, "{when}: {found:#?}");
+        // One search may take as long where the machine is slow, and says nothing of a moment after it.
+        assert!(searches < 2 || tokio::time::Instant::now() < end, "{when}: {found:#?}");
         tokio::task::yield_now().await;
         found = search(key);
+        searches += 1;
     }
     println!("memory: gone after {when}");
 }
@@ -227,7 +230,7 @@ async fn a_process_looks_for_keys_in_itself() {
     work(&device).await;
     let first = masks.newest("ada");
     is_there(first, "it is in use");
-    let rotated = device.outbox.rotate_key().await.unwrap();
+    let rotated = device.rotated().await;
     assert!(rotated.finished && rotated.unreadable == 0, "{rotated:?}");
     let second = masks.newest("ada");
     assert!(first != second);
@@ -272,7 +275,7 @@ async fn a_process_looks_for_keys_in_itself() {
     };
     let first = files();
     is_there(first, "it is in use");
-    assert!(device.outbox.rotate_key().await.unwrap().finished);
+    assert!(device.rotated().await.finished);
     gone(first, "a rotation in a file").await;
     let second = files();
     is_there(second, "it is in use");

@@ -114,7 +114,7 @@ pub(super) async fn leave(folder: &Path, config: &Value) {
     let whole = || FileSource::reader(std::io::Cursor::new(content.clone()), None);
     let spooled = device.outbox.enqueue_file("scan", whole(), file.clone()).await.unwrap().id;
     for _ in 0..2 {
-        let rotated = device.outbox.rotate_key().await.unwrap();
+        let rotated = device.rotated().await;
         show(&rotated);
         assert!(rotated.finished && rotated.unreadable == 0, "{rotated:?}");
         assert!(!source.keys.lock().unwrap()["ada"].starts_with(MASTER), "it was rotated");
