@@ -2,7 +2,6 @@
 
 use std::{io, time::Duration};
 
-use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
@@ -72,17 +71,38 @@ async fn what_left_the_spool_while_a_copy_stood_still_does_not_count_for_it() {
 
 #[test]
 fn readers_that_stand_still_leave_the_runtime_threads_for_everything_else() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(160).enable_all().build().unwrap();
+    /// As many as may be copied at once, and a few.
+    const THREADS: usize = 128 + 8;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().max_blocking_threads(THREADS).enable_all().build().unwrap();
     runtime.block_on(async {
         let fixture = Fixture::new().await;
         let (ends, copies): (Vec<_>, Vec<_>) = (0..300).map(|_| fed(&fixture)).unzip();
-        let (folder, path) = (tempfile::tempdir().unwrap(), "source");
-        std::fs::write(folder.path().join(path), vec![7; 100_000]).unwrap();
-        let file = std::fs::File::open(folder.path().join(path)).unwrap();
-        let enqueued = fixture.outbox.enqueue_file("video", file, FileOptions::default());
-        let enqueued = tokio::time::timeout(Duration::from_secs(60), enqueued).await;
-        enqueued.expect("a thread is left").unwrap();
-        drop(ends);
-        join_all(copies).await.into_iter().for_each(|copied| drop(copied.unwrap().unwrap()));
+        let (told, mut read) = tokio::sync::mpsc::unbounded_channel();
+        let writers = ends.into_iter().map(|mut end| {
+            let told = told.clone();
+            tokio::spawn(async move {
+                // More than fits between the two ends: it is being read.
+                end.write_all(&[7; 70_000]).await.unwrap();
+                told.send(()).unwrap();
+                end
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        for _ in 0..128 {
+            read.recv().await.unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("source");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        for _ in 0..8 {
+            let file = std::fs::File::open(&path).unwrap();
+            let enqueued = fixture.outbox.enqueue_file("video", file, FileOptions::default());
+            let enqueued = tokio::time::timeout(PATIENCE, enqueued).await;
+            enqueued.expect("a thread is left").unwrap();
+        }
+        // Nobody reads them any more.
+        copies.iter().for_each(|copy| copy.abort());
+        writers.iter().for_each(|writer| writer.abort());
     });
 }
