@@ -5,7 +5,10 @@ mod uploads;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,8 @@ struct Shared {
     cut: watch::Sender<HashSet<Arc<str>>>,
     /// Origins whose server asks for credentials, as they come.
     auth: broadcast::Sender<AuthRequired>,
+    /// How often one did.
+    asked: AtomicU64,
     uploads: uploads::Uploads,
 }
 
@@ -125,6 +130,7 @@ impl Board {
                 others: watch::Sender::default(),
                 cut: watch::Sender::default(),
                 auth: broadcast::Sender::new(AUTH),
+                asked: AtomicU64::new(0),
                 uploads: uploads::Uploads::default(),
             }),
         }
@@ -239,6 +245,11 @@ impl Board {
 
     pub(crate) fn requested_flush(&self) -> u64 {
         *self.shared.requested.borrow()
+    }
+
+    /// The number of one more time that a server asks for credentials. Here, so that a delivery that begins anew gives none twice.
+    pub(crate) fn number_of_asking(&self) -> u64 {
+        self.shared.asked.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn post_flushed(&self, number: u64) {

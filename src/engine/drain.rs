@@ -107,8 +107,6 @@ pub(super) struct Drain {
     pub(super) missed_look: Option<bool>,
     /// The credentials whose refusal was told, by origin.
     pub(super) announced: HashMap<String, Announced>,
-    /// How often one was.
-    asked: u64,
     closed: bool,
     nudged: Option<Duration>,
     nudge_due: Option<Duration>,
@@ -150,7 +148,6 @@ impl Drain {
             rests: 0,
             missed_look: None,
             announced: HashMap::new(),
-            asked: 0,
             closed: false,
             nudged: None,
             nudge_due: None,
@@ -440,8 +437,8 @@ impl Drain {
         let mut required = Vec::new();
         for (origin, version) in self.rules.refused_credentials() {
             if self.announced.get(origin).is_none_or(|told| told.version != version) {
-                self.asked += 1;
-                self.announced.insert(origin.to_owned(), Announced { version, number: self.asked });
+                let number = self.parts.board.number_of_asking();
+                self.announced.insert(origin.to_owned(), Announced { version, number });
                 required.push(AuthRequired { origin: origin.to_owned() });
             }
         }

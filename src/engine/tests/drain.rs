@@ -107,6 +107,40 @@ impl<T> Bench<T> {
     }
 }
 
+/// A server that wants other credentials.
+struct Unwilling;
+
+impl Transport for Unwilling {
+    fn deliver(&self, _request: Request) -> Delivery<'_> {
+        Box::pin(async { Outcome::Unauthorized { status: 401 }.into() })
+    }
+
+    fn upload(&self, _upload: Upload) -> Delivery<'_> {
+        Box::pin(async { Outcome::Unauthorized { status: 401 }.into() })
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_begins_anew_gives_what_a_server_asks_for_a_number_that_nobody_had() {
+    let mut bench = bench_on(Unwilling, Arc::new(SystemClock::default())).await;
+    bench.form().await;
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        // As after a panic.
+        bench.parts.board.forget();
+        bench.drain = Drain::new(bench.parts.clone(), Arc::default());
+        bench.drain.take_over().await.unwrap();
+        let asked = loop {
+            match bench.parts.board.holds().iter().find_map(|hold| hold.asked) {
+                Some(asked) => break asked,
+                None => bench.drain.turn().await,
+            }
+        };
+        numbers.push(asked);
+    }
+    assert!(numbers[0] < numbers[1], "{numbers:?}");
+}
+
 #[tokio::test]
 async fn a_read_that_fails_while_heads_are_gathered_gives_every_place_back() {
     let Bench { mut drain, store, _folder, .. } = bench().await;
