@@ -241,7 +241,7 @@ impl<'a> Run<'a> {
                 };
                 self.stands_at(offset, reply, None).await
             }
-            _ => self.refused(reply).await,
+            _ => self.refused(reply, false).await,
         }
     }
 
@@ -304,13 +304,7 @@ impl<'a> Run<'a> {
             }
             413 if self.servers.pace(url, |pace| pace.too_large(end - self.offset)) => Ok(Step::Ask),
             460 => self.set_back(Setback::Checksum(460), Step::Ask).await,
-            _ => {
-                if end < self.length && matches!(judged(&reply, &self.plain).outcome, Outcome::Refused { .. }) {
-                    // It cannot be whole there, and nobody goes on with it.
-                    self.terminate().await;
-                }
-                self.refused(reply).await
-            }
+            _ => self.refused(reply, end < self.length).await,
         }
     }
 
@@ -349,8 +343,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// An answer that is none of the good ones, from the upload itself.
-    async fn refused(&mut self, reply: Reply) -> Came<Step> {
+    /// An answer that is none of the good ones, from the upload itself; `in_the_middle`: to a chunk that is not the last one.
+    async fn refused(&mut self, reply: Reply, in_the_middle: bool) -> Came<Step> {
         let answer = judged(&reply, &self.plain);
         match (reply.status, &answer.outcome) {
             (404 | 410, _) | (403, Outcome::Refused { .. }) => {
@@ -358,6 +352,9 @@ impl<'a> Run<'a> {
             }
             // Whoever sends it again sends all of it: what the server refused at its end it may have kept whole.
             (_, Outcome::Refused { .. }) => {
+                if in_the_middle {
+                    self.terminate().await;
+                }
                 self.forget().await?;
                 Err(answer)
             }

@@ -119,6 +119,12 @@ async fn an_upload_that_is_refused_in_the_middle_is_ended_and_one_that_is_refuse
     assert_eq!(answer.outcome, Outcome::Refused { status: 422 });
     assert_eq!(lines(&server)[2..], ["PATCH /files/new", "DELETE /files/new"]);
 
+    // What is gone need not be ended.
+    let server =
+        Server::start([offers("creation,termination"), at(0), status(404), created(), at(MIB), at(2 * MIB)]).await;
+    assert!(is_acked(&send(resumed(tus(&server, content(2 * MIB), &Arc::default()), &server, false)).await));
+    assert_eq!(lines(&server)[2..4], ["PATCH /files/old", "POST /files/"]);
+
     // The server may have kept what it refused as a whole.
     let server = Server::start([offers("creation,termination"), created(), status(422)]).await;
     assert_eq!(send(tus(&server, content(5), &Arc::default())).await.outcome, Outcome::Refused { status: 422 });
