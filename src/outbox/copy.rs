@@ -67,8 +67,9 @@ pub(super) struct Limit {
     pub(super) ask: Box<dyn Fn() -> Option<Taken> + Send + Sync>,
 }
 
-/// Files that are copied side by side: each takes a thread of the runtime, and delivery needs some too.
-const FILES: usize = 8;
+/// Files that are copied side by side: each takes a thread of the runtime, and delivery needs some too. So many that a small one seldom waits
+/// for large ones.
+const FILES: usize = 32;
 /// The same of readers, which may stand still for as long as they like.
 const READERS: usize = 128;
 
