@@ -6,7 +6,7 @@ use serde_json::json;
 use storage_sync_backend::Rule;
 use tauri_plugin_storage_sync::{AfterAck, WatchOptions, WatchState, testing::triggers::folders::SystemWatcher};
 
-use crate::folders::{Bench, content, follow, held, options};
+use crate::folders_bench::{Bench, content, follow, held, options};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_that_was_away_and_is_empty_deletes_nothing_although_the_system_calls_it_the_same() {

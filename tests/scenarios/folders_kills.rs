@@ -14,7 +14,7 @@ use tauri_plugin_storage_sync::testing::triggers::folders::SystemWatcher;
 
 use crate::{
     dice::{Dice, number, seed},
-    folders::{config, content, follow, held, options, watch},
+    folders_bench::{config, content, follow, held, options, watch},
     support::{Device, Setup, backend},
     worker::SameKey,
 };

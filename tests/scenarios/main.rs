@@ -12,6 +12,7 @@ mod dependencies;
 mod dice;
 mod file_kills;
 mod folders;
+mod folders_bench;
 mod folders_doubts;
 mod folders_kills;
 mod hostile;

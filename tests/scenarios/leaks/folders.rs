@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tauri_plugin_storage_sync::{AfterAck, Watch, WatchOptions, WatchState, testing::triggers::folders::SystemWatcher};
 
 use super::{NAME, PARAM, PAYLOAD, refused, show};
-use crate::{folders, support::Device};
+use crate::{folders_bench, support::Device};
 
 pub(super) const KIND: &str = "paper";
 
@@ -21,17 +21,17 @@ pub(super) async fn follow(device: &Device, config: &Value) {
     let dir = root.join(format!("{NAME}-folder"));
     let path = |name: &str| dir.join(format!("{NAME}-{name}"));
     fs::create_dir_all(path("deep")).unwrap();
-    let following = folders::follow(device, config, &root, SystemWatcher);
+    let following = folders_bench::follow(device, config, &root, SystemWatcher);
     let text = format!("*{NAME}*");
     let options = || WatchOptions {
         patterns: vec![text.clone()],
         params: BTreeMap::from([("token".to_owned(), PARAM.to_owned())]),
         after_ack: AfterAck::Move,
         move_to: Some(format!("{NAME}-moved")),
-        ..folders::options(KIND)
+        ..folders_bench::options(KIND)
     };
     show(&options());
-    let watch = folders::watch(device, &root, &dir, options()).await;
+    let watch = folders_bench::watch(device, &root, &dir, options()).await;
     show(&watch);
     assert!(watch.dir.contains(NAME));
     let until = async |so: &dyn Fn(&Watch) -> bool| {
